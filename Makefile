@@ -1,0 +1,41 @@
+# make demo | test | lint | lab | install: each sets the environment up first if it has to, then runs.
+# Inside an active conda environment (not base) that environment is used, otherwise .venv is made here.
+
+PYTHON3 ?= python3
+ifneq ($(and $(CONDA_PREFIX),$(filter-out base,$(CONDA_DEFAULT_ENV))),)
+  ENV := $(CONDA_PREFIX)
+else
+  ENV := .venv
+endif
+PYTHON := $(ENV)/bin/python
+# The name holds a hash of what decides the environment: it is set up again when that changes, and only then.
+STAMP := $(ENV)/.reprog_kit-$(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
+# Threads that spin while they wait take the cores from everything else on the machine.
+export OMP_WAIT_POLICY ?= passive
+
+.PHONY: demo test lint lab install
+
+demo: $(STAMP)  ## train and evaluate on the embedded benchmark; the last line is the page to open
+	$(PYTHON) -m reprog_kit reproduce demo
+
+test: $(STAMP)  ## all tests; two processes of one thread each
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest
+
+lint: $(STAMP)  ## code and notebooks: style, and no committed outputs
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m nbstripout --verify --keep-id notebooks/*.ipynb
+
+lab: $(STAMP)  ## JupyterLab on localhost, with its token, without news
+	$(PYTHON) -m jupyter lab --ServerApp.ip=127.0.0.1 --LabApp.news_url=None \
+	  --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate notebooks/train.ipynb
+
+install: $(STAMP)  ## the environment alone
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON3) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed: make $(MAKECMDGOALS) PYTHON3=/path/to/python3.12"; exit 1; }
+	test -x $(PYTHON) || $(PYTHON3) -m venv $(ENV)
+	$(PYTHON) -m pip install --quiet uv
+	$(PYTHON) -m uv pip install --quiet --python $(PYTHON) -c constraints.txt -e '.[dev]'
+	rm -f $(ENV)/.reprog_kit-* && touch $@

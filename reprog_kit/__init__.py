@@ -1,0 +1,41 @@
+"""Model reprogramming of text-image encoders: the thin library behind the notebooks.
+
+Names are imported when first used, so that `import reprog_kit` costs nothing and the core needs no notebook package.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "InputError": "parameters",
+    "TrainSettings": "settings",
+    "EvaluateSettings": "settings",
+    "load_benchmark": "benchmarks",
+    "BenchmarkData": "datasets",
+    "load_backbone": "backbone",
+    "Reprogrammer": "reprogrammer",
+    "train_run": "runs",
+    "find_run": "runs",
+    "load_run": "runs",
+    "load_program": "runs",
+    "Evaluation": "evaluation",
+    "summary": "evaluation",
+    "per_set": "evaluation",
+    "plots": None,
+}
+__all__ = list(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'reprog_kit' has no attribute {name!r}")
+    home = _HOME[name]
+    return import_module(f".{name}", __name__) if home is None else getattr(import_module(f".{home}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(_HOME)

@@ -1,0 +1,127 @@
+"""A benchmark is data: a YAML that names the ID, shift and OOD sets, the class names and the caption."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from .parameters import InputError
+from .settings import find_params, read_yaml
+
+
+class _Spec(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    classes: dict[str, str] | None = Field(None, description="the set's class name -> ours; others are left out")
+    drop: tuple[str, ...] = Field((), description="the set's classes that are left out")
+
+
+class Generated(_Spec):
+    """Pictures that `reprog_kit.generated` draws, or makes from another set of the benchmark (``of``)."""
+
+    kind: Literal["generated"]
+    name: str
+    of: Literal["test", "validation", "train"] | None = None
+    strength: float | None = None
+    split: str | None = None
+
+
+class Folder(_Spec):
+    """One folder a class, as torchvision's ImageFolder reads it; an OOD set may be a flat folder of pictures."""
+
+    kind: Literal["folder"]
+    path: str
+
+
+class Parquet(_Spec):
+    """Parquet files (a path or a glob) with a column of encoded pictures and one of class names."""
+
+    kind: Literal["parquet"]
+    path: str
+    split: str | None = Field(None, description="take the rows whose column `split` says this")
+    image: str = "image"
+    label: str = "label"
+
+
+SetSpec = Annotated[Generated | Folder | Parquet, Field(discriminator="kind")]
+
+
+class InDistribution(BaseModel):
+    """The ID set: train, test, and a validation set of its own or a share held out of train."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    train: SetSpec
+    validation: SetSpec | Annotated[float, Field(gt=0, lt=1)] = 0.1
+    test: SetSpec
+
+
+class Benchmark(BaseModel):
+    """What one YAML in params/ says.
+
+    Attributes
+    ----------
+    name : str
+        The file's stem.
+    classes : tuple of str, optional
+        Class names in label order; without them, the sorted names of the train set.
+    caption : str
+        The sentence about a picture, with ``{}`` for the class name.
+    side : int
+        Side in px at which pictures are held (shorter side resized, centre-cropped).
+    settings, recipes : dict
+        Defaults of `reprog_kit.settings.TrainSettings`, for every recipe and for one.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    name: str
+    title: str = ""
+    description: str = ""
+    classes: tuple[str, ...] | None = None
+    caption: str = "a photo of a {}"
+    side: int = Field(gt=0)
+    id: InDistribution
+    shift: dict[str, SetSpec] = {}
+    ood: dict[str, SetSpec] = {}
+    settings: dict[str, Any] = {}
+    recipes: dict[str, dict[str, Any]] = {}
+
+    @model_validator(mode="after")
+    def _check(self) -> Benchmark:
+        if self.caption.count("{}") != 1:
+            raise ValueError(f"caption {self.caption!r} must hold {{}} once, where the class name goes")
+        if self.classes and len(set(self.classes)) < len(self.classes):
+            raise ValueError(
+                f"class names stand twice: {sorted({c for c in self.classes if self.classes.count(c) > 1})}"
+            )
+        both = set(self.shift) & set(self.ood)
+        if both:
+            raise ValueError(f"a set is either shift or OOD, not both: {sorted(both)}")
+        return self
+
+    def captions(self, classes: tuple[str, ...]) -> list[str]:
+        """Return one caption a class, in label order."""
+        return [self.caption.format(name.replace("_", " ")) for name in classes]
+
+    def data_key(self) -> dict[str, Any]:
+        """Return what decides the pictures and captions: everything but titles and default settings."""
+        return self.model_dump(mode="json", exclude={"title", "description", "settings", "recipes"})
+
+
+def load_benchmark(dataset: str) -> Benchmark:
+    """Read a benchmark by name or by the path of its YAML.
+
+    Raises
+    ------
+    InputError
+        If there is no such file, or something in it is unknown, missing or of the wrong kind.
+    """
+    path = find_params(dataset)
+    try:
+        return Benchmark(**{"name": Path(path).stem, **read_yaml(path)})
+    except ValidationError as error:
+        lines = [f"  {'.'.join(map(str, e['loc']))}: {e['msg']} (given: {e['input']!r:.60})" for e in error.errors()]
+        raise InputError(f"{path} does not describe a benchmark:\n" + "\n".join(lines)) from None

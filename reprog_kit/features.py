@@ -1,0 +1,94 @@
+"""Features: one no-grad pass per (weights, transform, data), cached under that content; and the head that scores them.
+
+Shapes: N pictures, C classes, D embedding.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from .datasets import ImageSet
+from .files import write_whole
+from .reprogrammer import Reprogrammer
+
+
+@dataclass(frozen=True)
+class Head:
+    """What every method ends in: class weights, a scale and, for a probe, a bias."""
+
+    weights_CD: np.ndarray
+    scale: float
+    bias_C: np.ndarray | None = None
+
+    def cosines(self, features_ND: np.ndarray) -> np.ndarray:
+        """Return similarities (N, C), bias included in the unit of cosines."""
+        cosines = np.asarray(features_ND, dtype=np.float64) @ np.asarray(self.weights_CD, dtype=np.float64).T
+        return cosines if self.bias_C is None else cosines + self.bias_C / self.scale
+
+    def logits(self, features_ND: np.ndarray) -> np.ndarray:
+        """Return scaled similarities (N, C)."""
+        return self.scale * self.cosines(features_ND)
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """Return bf16 autocast where it is asked for, or, under ``auto``, where a GPU has it."""
+    auto = device.type == "cuda" and torch.cuda.is_bf16_supported()
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16" or (precision == "auto" and auto))
+
+
+def head(method: Reprogrammer, precision: str = "auto") -> Head:
+    """Encode the captions of every class once and return the head."""
+    with torch.inference_mode(), autocast(method.backbone.device, precision):
+        return Head(method.class_weights().float().cpu().numpy(), method.scale)
+
+
+def content_key(method: Reprogrammer, data: ImageSet, precision: str = "auto") -> str:
+    """Return a hash of all that decides the image features: weights, image program, transform, precision, pixels."""
+    digest = hashlib.sha256()
+    device = method.backbone.device.type
+    for part in (method.backbone.fingerprint, str(method.image_size), precision, device, data.fingerprint):
+        digest.update(part.encode())
+    if method.image_program is not None:
+        digest.update(f"padding {method.padding}".encode())
+        digest.update(method.image_program.values.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:32]
+
+
+def batches(images_NHWC: np.ndarray, size: int, device: torch.device):
+    """Yield uint8 batches on the device, the next one copied while this one is worked on."""
+    for start in range(0, len(images_NHWC), size):
+        batch = torch.from_numpy(np.ascontiguousarray(images_NHWC[start : start + size]))
+        yield batch.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else batch.to(device)
+
+
+@torch.inference_mode()
+def encode(method: Reprogrammer, images_NHWC: np.ndarray, batch_size: int = 256, precision: str = "auto") -> np.ndarray:
+    """Return unit image features (N, D), float32."""
+    device, parts = method.backbone.device, []
+    with autocast(device, precision):
+        for batch in batches(images_NHWC, batch_size, device):
+            parts.append(method.image_features(batch).float())
+    return torch.cat(parts).cpu().numpy()
+
+
+def features(
+    method: Reprogrammer, data: ImageSet, cache: Path | None = None, batch_size: int = 256, precision: str = "auto"
+) -> np.ndarray:
+    """Return unit image features (N, D) of a set, from the cache folder if they are there, else computed and kept."""
+    path = cache / f"{content_key(method, data, precision)}.npy" if cache else None
+    if path and path.is_file():
+        try:
+            kept = np.load(path, allow_pickle=False)
+        except (ValueError, OSError, EOFError):  # cut short by a crash of the machine: compute it again
+            kept = np.empty((0, 0))
+        if len(kept) == len(data):
+            return kept
+    found = encode(method, data.images_NHWC, batch_size, precision)
+    if path:
+        write_whole(path, lambda file: np.save(file, found, allow_pickle=False))
+    return found

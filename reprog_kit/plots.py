@@ -1,0 +1,200 @@
+"""Figures (plotly) and nothing else: each takes arrays or ledger rows and returns a `plotly.graph_objects.Figure`."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+import torch
+from PIL import Image
+from plotly.subplots import make_subplots
+
+from .evaluation import ALPHAS, Evaluation, summary
+from .metrics import detection
+from .reprogrammer import Reprogrammer
+
+# Okabe and Ito's colours, told apart by colour-blind readers; a method keeps its colour in every figure.
+COLOURS = {
+    "zero_shot": "#7F7F7F",
+    "reprogrammer": "#0072B2",
+    "residual": "#009E73",
+    "linear_probe": "#E69F00",
+    "fine_tune": "#D55E00",
+    "lp_ft": "#CC79A7",
+    "l2_sp": "#56B4E9",
+    "wise_ft": "#8C564B",
+    "coop": "#000000",
+}
+NAMES = {"zero_shot": "zero-shot", "reprogrammer": "reprogrammer", "residual": "residual"}
+ID_COLOUR, OOD_COLOUR = "#0072B2", "#D55E00"
+SCORE_NAMES = {"msp": "maximum softmax probability", "mcm": "MCM", "max_logit": "largest logit", "energy": "energy"}
+
+
+def _styled(figure: go.Figure, title: str, height: int = 380) -> go.Figure:
+    figure.update_layout(
+        title={"text": title, "font": {"size": 16}, "x": 0, "xanchor": "left", "xref": "paper"},
+        template="plotly_white",
+        height=height,
+        margin={"l": 60, "r": 20, "t": 80, "b": 50},
+        legend={"orientation": "h", "y": -0.22, "x": 0},
+        font={"size": 13},
+    )
+    return figure
+
+
+def training_curves(history: Sequence[Mapping]) -> go.Figure:
+    """Return loss and validation accuracy over the epochs."""
+    table = pd.DataFrame(history)
+    best = table["validation_accuracy"].idxmax()
+    figure = make_subplots(1, 2, subplot_titles=("training loss", "validation accuracy"), horizontal_spacing=0.12)
+    line = {"color": COLOURS["reprogrammer"]}
+    figure.add_scatter(x=table["epoch"], y=table["loss"], mode="lines+markers", line=line, row=1, col=1)
+    accuracy = 100 * table["validation_accuracy"]
+    figure.add_scatter(x=table["epoch"], y=accuracy, mode="lines+markers", line=line, row=1, col=2)
+    figure.add_scatter(
+        x=[table["epoch"][best]], y=[accuracy[best]], mode="markers", row=1, col=2,
+        marker={"size": 14, "symbol": "circle-open", "color": OOD_COLOUR, "line": {"width": 2}},
+    )  # fmt: skip
+    figure.update_xaxes(title="epoch").update_yaxes(title="nats", rangemode="tozero", row=1, col=1)
+    figure.update_yaxes(title="%", row=1, col=2).update_layout(showlegend=False)
+    speed = f"{table['images_per_s'].median():.0f} images/s"
+    return _styled(figure, f"Best on validation: {accuracy[best]:.1f}% in epoch {table['epoch'][best]} ({speed})")
+
+
+def _png(pixels_HWC: np.ndarray) -> str:
+    """Return a picture, floats in [0, 1] or uint8, as a data URI."""
+    if pixels_HWC.dtype != np.uint8:
+        pixels_HWC = (np.clip(pixels_HWC, 0, 1) * 255).round().astype(np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels_HWC).save(buffer, "png")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+@torch.inference_mode()
+def program(method: Reprogrammer, images_NHWC: np.ndarray, titles: Sequence[str] = ()) -> go.Figure:
+    """Return pictures, the image program, and what the backbone sees of them, side by side.
+
+    Parameters
+    ----------
+    images_NHWC : ndarray of uint8
+        A handful of pictures.
+    titles : sequence of str
+        One a picture.
+    """
+    batch = torch.from_numpy(np.ascontiguousarray(images_NHWC)).to(method.backbone.device)
+    plain = Reprogrammer(method.backbone, method.captions, program="none", image_size=method.image_size)
+    rows = [(model.canvas(batch).permute(0, 2, 3, 1)).cpu().numpy() for model in (plain, method)]
+    side, count = method.backbone.side, len(batch)
+    added = torch.zeros(3, side, side) if method.image_program is None else method.image_program.perturbation().cpu()
+    specs = [[{"rowspan": 2}] + [{}] * count, [None] + [{}] * count]
+    figure = make_subplots(
+        2,
+        count + 1,
+        specs=specs,
+        subplot_titles=("program, stretched", *titles),
+        horizontal_spacing=0.015,
+        vertical_spacing=0.04,
+    )
+    stretch = 1 / max(float(added.abs().max()), 1 / 255)
+    figure.add_image(source=_png((stretch * added.permute(1, 2, 0).numpy() + 1) / 2), row=1, col=1, hoverinfo="skip")
+    for row, pictures in enumerate(rows, start=1):
+        for col, pixels in enumerate(pictures, start=2):
+            figure.add_image(source=_png(pixels), row=row, col=col, hoverinfo="skip")
+    figure.update_xaxes(visible=False).update_yaxes(visible=False)
+    level = 255 * added.abs().sum() / max(1, int((added != 0).sum()))
+    title = "Above: the picture. Below: what the frozen encoder sees"
+    return _styled(figure, f"{title}; the border changes by {level:.1f} grey levels on average", height=360)
+
+
+@torch.inference_mode()
+def tokens_moved(method: Reprogrammer, most: int = 20) -> go.Figure:
+    """Return how far the text program moved each token it owns, relative to the token's length."""
+    if method.text_program is None:
+        return _styled(go.Figure(), "This run has no text program", height=120)
+    moved = method.text_program.moved(method.backbone).cpu().numpy()
+    order = np.argsort(-moved)[:most]
+    decode = method.backbone.tokenizer.decode
+    names = [decode([int(method.text_program.used_V[i])]).strip() for i in order]
+    figure = go.Figure(go.Bar(x=names, y=100 * moved[order], marker_color=COLOURS["reprogrammer"]))
+    figure.update_xaxes(title="token", type="category").update_yaxes(title="moved, % of its length")
+    return _styled(figure, f"The text program moved “{names[0]}” most: {100 * moved[order[0]]:.0f}% of its length", 320)
+
+
+def comparison(rows: Sequence[Mapping], score: str = "msp") -> go.Figure:
+    """Return accuracy on ID and shift sets, and AUROC on OOD sets, of every method, with bootstrap intervals."""
+    table = pd.DataFrame(rows)
+    shown = {
+        1: table[(table["metric"] == "accuracy")],
+        2: table[(table["metric"] == "auroc") & (table["score"] == score)],
+    }
+    widths = [max(1, part["set"].nunique()) for part in shown.values()]
+    titles = ("accuracy: ID test and shift sets", f"OOD detection: AUROC of {score.upper()}")
+    figure = make_subplots(1, 2, column_widths=widths, subplot_titles=titles, horizontal_spacing=0.09)
+    for col, part in shown.items():
+        for method in [m for m in COLOURS if m in set(part["method"])]:
+            of = part[part["method"] == method]
+            error = {"array": 100 * (of["high"] - of["value"]), "arrayminus": 100 * (of["value"] - of["low"])}
+            figure.add_bar(
+                x=of["set"], y=100 * of["value"], error_y={**error, "thickness": 1, "width": 2}, row=1, col=col,
+                name=NAMES.get(method, method), marker_color=COLOURS[method], showlegend=col == 1, legendgroup=method,
+            )  # fmt: skip
+    figure.update_yaxes(title="%", range=[0, 100], row=1, col=1).update_yaxes(range=[0, 100], row=1, col=2)
+    figure.add_hline(y=50, line={"dash": "dot", "color": "grey"}, row=1, col=2)
+    return _styled(figure, finding(rows, score), height=430)
+
+
+def finding(rows: Sequence[Mapping], score: str = "msp") -> str:
+    """Return one sentence, computed, on what reprogramming and its residual changed against zero-shot, in points."""
+    table = summary(list(rows), score)
+    plain = table.loc["zero_shot"]
+    parts = []
+    for name in table.index.drop("zero_shot"):
+        gains = ", ".join(
+            f"{label} {table.loc[name, column] - plain[column]:+.1f}"
+            for label, column in (("ID", "ID accuracy"), ("shift", "shift accuracy"), ("AUROC", "AUROC"))
+            if pd.notna(plain[column])
+        )
+        parts.append(f"{name.split(' (')[0]} {gains}")
+    return "Points gained over zero-shot: " + "; ".join(parts)
+
+
+def score_histograms(evaluation: Evaluation, method: str = "residual", score: str | None = None) -> go.Figure:
+    """Return histograms of the ID score, the ID test set against each OOD set."""
+    score = score or evaluation.settings.score
+    inside = evaluation.scores(method, evaluation.data.test, score)
+    outside = {name: evaluation.scores(method, data, score) for name, data in evaluation.data.ood.items()}
+    aurocs = {name: detection(inside, values, resamples=0)["auroc"].value for name, values in outside.items()}
+    cols = min(4, max(1, len(outside)))
+    lines = -(-max(1, len(outside)) // cols)
+    titles = [f"{name}: AUROC {100 * aurocs[name]:.1f}" for name in outside]
+    figure = make_subplots(lines, cols, subplot_titles=titles, shared_yaxes=True, horizontal_spacing=0.03)
+    every = np.concatenate([inside, *outside.values()])
+    bins = {"start": float(every.min()), "end": float(every.max()) + 1e-9, "size": float(np.ptp(every)) / 30 or 1.0}
+    for i, values in enumerate(outside.values()):
+        for label, part, colour in (("ID", inside, ID_COLOUR), ("OOD", values, OOD_COLOUR)):
+            figure.add_histogram(
+                x=part, xbins=bins, histnorm="percent", opacity=0.6, name=label, marker_color=colour,
+                row=i // cols + 1, col=i % cols + 1, showlegend=i == 0, legendgroup=label,
+            )  # fmt: skip
+    figure.update_layout(barmode="overlay").update_yaxes(title="% of pictures", col=1)
+    figure.update_xaxes(title=SCORE_NAMES[score], row=lines)
+    question = f"Does the {NAMES.get(method, method)}'s {score.upper()} tell ID from OOD?"
+    hardest = min(aurocs, key=aurocs.get) if aurocs else None
+    return _styled(figure, f"{question} Hardest: {hardest}" if hardest else question, height=220 + 160 * lines)
+
+
+def alpha_curve(evaluation: Evaluation) -> go.Figure:
+    """Return the residual's validation accuracy over alpha, and the alpha in use."""
+    curve, alpha = 100 * evaluation.validation_curve, evaluation.alpha
+    figure = go.Figure(go.Scatter(x=ALPHAS, y=curve, mode="lines", line={"color": COLOURS["residual"]}))
+    figure.add_vline(x=alpha, line={"dash": "dash", "color": OOD_COLOUR}, annotation_text=f"alpha {alpha:.2f}")
+    figure.update_xaxes(title="alpha: share of the zero-shot features (0: reprogrammer, 1: zero-shot)")
+    figure.update_yaxes(title="validation accuracy, %")
+    how = (
+        "set by hand" if evaluation.settings.alpha is not None else "the largest within one standard error of the best"
+    )
+    return _styled(figure, f"alpha = {alpha:.2f}, {how}", 340)

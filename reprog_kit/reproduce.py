@@ -1,0 +1,97 @@
+"""The notebooks, headless: papermill runs them, nbconvert joins what they showed into one page."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+from .files import write_whole
+from .parameters import InputError
+from .runs import prepare
+from .settings import TrainSettings, project_root
+
+
+def run_notebook(name: str, out: Path, **parameters: Any) -> Path:
+    """Execute a notebook of the project with papermill.
+
+    Parameters
+    ----------
+    name : str
+        Its stem in notebooks/.
+    out : Path
+        Where the executed notebook goes.
+    **parameters
+        What papermill injects; None means "not given".
+
+    Raises
+    ------
+    InputError
+        What a cell refused, with the path of the notebook as far as it came.
+    """
+    os.environ.setdefault("PLOTLY_RENDERER", "plotly_mimetype+notebook")  # shows in JupyterLab and in nbconvert's HTML
+    import papermill
+    from traitlets.config import Config
+
+    out.parent.mkdir(parents=True, exist_ok=True)
+    given = {key: value for key, value in parameters.items() if value is not None}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            papermill.execute_notebook(
+                project_root() / "notebooks" / f"{name}.ipynb", out, given,
+                kernel_name="python3",
+                stdout_file=sys.stdout,  # the progress bar streams
+                # Without it ipykernel 7 warns about unencrypted loopback traffic at every start.
+                config=Config({"KernelManager": {"transport_encryption": "auto"}}),
+                progress_bar=False, cwd=project_root(),
+            )  # fmt: skip
+        except papermill.PapermillExecutionError as error:
+            raise InputError(f"{name}.ipynb stopped: {error.ename}: {error.evalue}\nAs far as it came: {out}") from None
+    return out
+
+
+def page(notebooks: list[Path], out: Path, title: str) -> Path:
+    """Write executed notebooks as one HTML page: prose, tables and figures, without the code and the progress bars."""
+    import nbformat
+    from nbconvert import HTMLExporter
+
+    cells, libraries = [], set()
+    for path in notebooks:
+        for cell in nbformat.read(path, as_version=4).cells:
+            if "injected-parameters" in cell.metadata.get("tags", []):
+                continue
+            if cell.cell_type == "code":
+                cell.outputs = [o for o in cell.outputs if not _superfluous(o, libraries)]
+            cells.append(cell)
+    for number, cell in enumerate(cells):
+        cell["id"] = f"cell-{number}"
+    joined = nbformat.v4.new_notebook(cells=cells, metadata={"title": title})
+    html, _ = HTMLExporter(exclude_input=True, exclude_output_prompt=True).from_notebook_node(joined)
+    return write_whole(out, html)
+
+
+def _superfluous(output, libraries: set[str]) -> bool:
+    """Say whether an output is a progress bar, or plotly's library (4 MB) once more."""
+    if output.output_type == "stream":
+        return "step/s" in output.text
+    html = output.get("data", {}).get("text/html", "")
+    if len(html) < 1_000_000:
+        return False
+    seen = html in libraries
+    libraries.add(html)
+    return seen
+
+
+def reproduce(dataset: str, **parameters: Any) -> Path:
+    """Train on a benchmark, evaluate, and return the path of one page with all that was found."""
+    settings = TrainSettings.build(dataset=dataset, **parameters)
+    run, _, data = prepare(settings)  # refuses what cannot be had before a kernel starts
+    work = run.folder.parent / "notebooks"
+    trained = run_notebook("train", work / f"{run.name}-train.ipynb", dataset=dataset, **parameters)
+    evaluated = run_notebook(
+        "evaluate", work / f"{run.name}-evaluate.ipynb", run=str(run.folder), runs=str(run.folder.parent)
+    )
+    return page([trained, evaluated], run.folder / "report.html", data.benchmark.title or data.benchmark.name)

@@ -1,0 +1,253 @@
+"""A run is a folder: settings, program, history, results, and a checkpoint while it trains."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from .backbone import Backbone, load_backbone
+from .benchmarks import Benchmark, load_benchmark
+from .datasets import BenchmarkData
+from .files import write_whole
+from .parameters import InputError, nearest
+from .reprogrammer import Reprogrammer
+from .settings import TrainSettings, in_project
+from .train import Epoch, train
+
+FORMAT = "reprog_kit program 1"
+# What a run is called does not depend on where and how fast it is computed.
+_NO_PART_OF_THE_NAME = {"device", "compile", "data_root", "runs", "resume"}
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's folder and what it was made with."""
+
+    folder: Path
+    settings: TrainSettings
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.folder.name
+
+    @property
+    def finished(self) -> bool:
+        """Whether every epoch is done and the program is written."""
+        return (self.folder / "program.safetensors").is_file() and len(self.history) >= self.settings.epochs
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """One record an epoch."""
+        return read_rows(self.folder / "history.jsonl")
+
+    @property
+    def results(self) -> list[dict[str, Any]]:
+        """One row an evaluation of a set with a metric."""
+        return read_rows(self.folder / "results.jsonl")
+
+    def add_results(self, rows: list[dict[str, Any]]) -> None:
+        """Add rows to the ledger; a row about the same thing is replaced."""
+        about = ("method", "alpha", "set", "score", "metric")
+        kept = {tuple(row.get(k) for k in about): row for row in [*self.results, *rows]}
+        write_rows(self.folder / "results.jsonl", list(kept.values()))
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Read a JSON-lines file; none is an empty one."""
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+
+
+def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Write a JSON-lines file."""
+    write_whole(path, "".join(json.dumps(row) + "\n" for row in rows))
+
+
+def run_name(settings: TrainSettings, benchmark: Benchmark, backbone: Backbone) -> str:
+    """Return a name that tells people the main choices and holds a hash of all that decides the result."""
+    what = {k: v for k, v in settings.model_dump(mode="json").items() if k not in _NO_PART_OF_THE_NAME}
+    decides = json.dumps([what, benchmark.data_key(), backbone.fingerprint], sort_keys=True)
+    model = settings.model.removeprefix("local-dir:").removeprefix("hf-hub:").rstrip("/").split("/")[-1]
+    digest = hashlib.sha256(decides.encode()).hexdigest()[:8]
+    return f"{benchmark.name}-{settings.method}-{model}-s{settings.seed}-{digest}"
+
+
+def prepare(settings: TrainSettings) -> tuple[Run, Reprogrammer, BenchmarkData]:
+    """Return the run that the settings lead to, the untrained method and the data, with nothing written.
+
+    Raises
+    ------
+    InputError
+        If anything asked for cannot be had.
+    """
+    backbone = load_backbone(settings.model, settings.pretrained, settings.device)
+    benchmark = load_benchmark(settings.dataset)
+    data = BenchmarkData(benchmark, settings.data_root, settings.limit)
+    data.check()
+    method = Reprogrammer.from_settings(backbone, data.captions, settings)
+    method.optimizers(settings)  # refuses a program with nothing to train
+    settings = settings.model_copy(update={"padding": method.padding, "image_size": method.image_size})
+    return Run(in_project(settings.runs) / run_name(settings, benchmark, backbone), settings), method, data
+
+
+def train_run(settings: TrainSettings) -> Run:
+    """Train what the settings ask for, and leave a run folder; an unfinished run goes on, a finished one is returned.
+
+    A stop (Ctrl-C, a crash) costs at most the epoch that was under way; the run stays usable.
+
+    Raises
+    ------
+    InputError
+        If anything asked for cannot be had; nothing is written then.
+    """
+    run, method, data = prepare(settings)
+    if not settings.resume and run.folder.is_dir():
+        shutil.rmtree(run.folder)
+    if run.finished:
+        print(f"{run.name} is finished already; resume = False trains it anew.")
+        return run
+    fit, validation = data.train, data.validation
+    try:
+        for epoch in train(method, fit, validation, run.settings, _checkpoint(run)):
+            _keep(run, method, data, epoch)
+    except KeyboardInterrupt:
+        done = len(run.history)
+        if not done:
+            raise
+        print(f"\nstopped after {done} of {settings.epochs} epochs; {run.name} is usable, and goes on when run again.")
+    if run.finished:
+        (run.folder / "checkpoint.safetensors").unlink(missing_ok=True)
+    return run
+
+
+def _keep(run: Run, method: Reprogrammer, data: BenchmarkData, epoch: Epoch) -> None:
+    """Write what the epoch left. The checkpoint comes last: a kill before it repeats the epoch, to the same result."""
+    if not (run.folder / "settings.yaml").is_file():
+        dump = run.settings.model_dump(mode="json")
+        write_whole(run.folder / "settings.yaml", yaml.safe_dump(dump, sort_keys=False))
+    before = run.history[: epoch.record["epoch"] - 1]
+    best = max((row["validation_accuracy"] for row in before), default=-1.0)
+    if run.settings.keep == "last" or epoch.record["validation_accuracy"] > best:
+        save_program(run.folder / "program.safetensors", method, run.settings, data, epoch.record["epoch"])
+    write_rows(run.folder / "history.jsonl", [*before, epoch.record])
+    write_whole(run.folder / "checkpoint.safetensors", save(epoch.state))
+
+
+def _checkpoint(run: Run) -> dict[str, Tensor] | None:
+    path = run.folder / "checkpoint.safetensors"
+    if not path.is_file():
+        return None
+    try:
+        with safe_open(path, "pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise InputError(f"{path} is damaged ({error}). Start the run anew with resume = False.") from None
+
+
+def save_program(path: Path, method: Reprogrammer, settings: TrainSettings, data: BenchmarkData, epoch: int) -> None:
+    """Write a program: the trained tensors, and as metadata all that it may be used with."""
+    about = {
+        "format": FORMAT,
+        "backbone": method.backbone.fingerprint,
+        "model": settings.model,
+        "pretrained": settings.pretrained,
+        "classes": list(data.classes),
+        "captions": method.captions,
+        "program": settings.program,
+        "side": method.backbone.side,
+        "padding": method.padding,
+        "image_size": method.image_size,
+        "scale": method.scale,
+        "recipe": settings.recipe,
+        "epoch": epoch,
+    }
+    tensors = {k: v.detach().cpu().contiguous() for k, v in method.program_state().items()}
+    write_whole(path, save(tensors, metadata={k: json.dumps(v) for k, v in about.items()}))
+
+
+def load_program(path: Path, backbone: Backbone) -> Reprogrammer:
+    """Read a program for a backbone.
+
+    Raises
+    ------
+    InputError
+        If the file is no whole program, or belongs to another backbone.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            about = {k: json.loads(v) for k, v in (file.metadata() or {}).items()}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        raise InputError(f"{path} is no whole program file ({error}). Copy it again or train anew.") from None
+    if about.get("format") != FORMAT:
+        raise InputError(f"{path} is no {FORMAT!r} file (format: {about.get('format')!r}).")
+    if about["backbone"] != backbone.fingerprint:
+        raise InputError(
+            f"{path} belongs to another backbone: it was trained on model = {about['model']!r}, "
+            f"pretrained = {about['pretrained']!r} with weights {about['backbone'][:12]}…, "
+            f"and this is {backbone.name!r}, {backbone.pretrained!r}, {backbone.fingerprint[:12]}…."
+        )
+    method = Reprogrammer(backbone, about["captions"], about["program"], about["padding"], about["image_size"])
+    try:
+        method.load_program_state(tensors)
+    except ValueError as error:
+        raise InputError(f"{path} is damaged: {error}.") from None
+    return method
+
+
+def load_run(run: Run, device: str = "auto", data_root: str | None = None) -> tuple[Reprogrammer, BenchmarkData]:
+    """Return the trained program of a run on its backbone, and the benchmark's data.
+
+    Raises
+    ------
+    InputError
+        If the program does not fit the backbone, or the benchmark's captions are others than in training.
+    """
+    made = run.settings
+    method = load_program(run.folder / "program.safetensors", load_backbone(made.model, made.pretrained, device))
+    data = BenchmarkData(load_benchmark(made.dataset), data_root or made.data_root, made.limit)
+    data.check()
+    if data.captions != method.captions:
+        differing = [f"{a!r} against {b!r}" for a, b in zip(method.captions, data.captions) if a != b]
+        raise InputError(
+            f"{run.name} was trained on other captions than the benchmark {data.benchmark.name!r} now has "
+            f"({len(method.captions)} against {len(data.captions)}; {', '.join(differing[:3])}). Train it anew."
+        )
+    return method, data
+
+
+def find_run(name: str, runs: str = "runs") -> Run:
+    """Return a run by folder, by name, or the ``newest`` that has a program.
+
+    Raises
+    ------
+    InputError
+        If there is none; the message lists those there are.
+    """
+    root = in_project(runs)
+    programs = sorted(root.glob("*/program.safetensors"), key=lambda path: path.stat().st_mtime)
+    known = [path.parent for path in programs]
+    if name == "newest":
+        if not known:
+            raise InputError(
+                f"no run in {root}: train one first (papermill notebooks/train.ipynb out.ipynb -p dataset demo)."
+            )
+        folder = known[-1]
+    else:
+        folder = next((f for f in (Path(name), in_project(name), root / name) if (f / "settings.yaml").is_file()), None)
+        if folder is None:
+            names = [p.name for p in known]
+            raise InputError(
+                f"no run {name!r} in {root}.{nearest(name, names)} There are: {', '.join(names) or 'none'}."
+            )
+    settings = yaml.safe_load((folder / "settings.yaml").read_text())
+    return Run(folder.resolve(), TrainSettings(**settings))

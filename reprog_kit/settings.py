@@ -1,0 +1,148 @@
+"""Typed, frozen settings: recipe < params/<benchmark>.yaml < the notebook's parameters cell < papermill."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field
+
+from .parameters import InputError, NotebookSettings, nearest
+
+# What a recipe is: a named set of switches, each of which can also be set alone.
+# released: IBM/reprogrammer at commit f107472 (focal loss, Adam with coupled L2, AdamW, warm-up 500, last epoch).
+# corrected: twins are positives, plain cross-entropy, no decay towards zero, best epoch on validation,
+# and residual features on the unit sphere again.
+RECIPES: dict[str, dict[str, Any]] = {
+    "released": {
+        "loss": "symmetric", "twins": "negatives", "focal_gamma": 4.0, "focal_alpha": 0.8,
+        "init_std": 1.0, "image_lr": 5e-3, "image_weight_decay": 0.1, "text_lr": 5e-4, "text_weight_decay": 0.1,
+        "warmup_steps": 500, "keep": "last", "renormalise": False,
+    },
+    "corrected": {
+        "loss": "symmetric", "twins": "positives", "focal_gamma": 0.0, "focal_alpha": 1.0,
+        "init_std": 0.01, "image_lr": 5e-3, "image_weight_decay": 0.0, "text_lr": 5e-4, "text_weight_decay": 0.0,
+        "warmup_steps": 20, "keep": "best", "renormalise": True,
+    },
+}  # fmt: skip
+
+
+def project_root() -> Path:
+    """Return the folder with ``params/``: here, the one above (a notebook's kernel starts in notebooks/), or ours."""
+    for folder in (Path.cwd(), Path.cwd().parent):
+        if (folder / "params").is_dir() and (folder / "notebooks").is_dir():
+            return folder
+    return Path(__file__).resolve().parent.parent
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML mapping; `InputError` names the file and the line that does not parse."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise InputError(f"{path} is not valid YAML: {error}") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path} must hold a mapping (key: value lines); see params/demo.yaml for a complete one.")
+    return content
+
+
+def find_params(dataset: str) -> Path:
+    """Return the YAML of a benchmark: a path that exists, or the name of a file in ``params/``.
+
+    Raises
+    ------
+    InputError
+        If there is neither; the message lists the names there are.
+    """
+    if str(dataset).endswith((".yaml", ".yml")):
+        path = Path(dataset).expanduser()
+        if path.is_file():
+            return path.resolve()
+        raise InputError(
+            f"dataset = {dataset!r}: there is no file {path.resolve()}. Copy params/demo.yaml to start one."
+        )
+    folder = project_root() / "params"
+    known = sorted(p.stem for p in folder.glob("*.yaml") if "id" in (yaml.safe_load(p.read_text()) or {}))
+    if dataset not in known:
+        raise InputError(
+            f"unknown dataset {dataset!r}.{nearest(dataset, known)} Known in {folder}: {', '.join(known)}; "
+            "or give the path of your own YAML."
+        )
+    return folder / f"{dataset}.yaml"
+
+
+class TrainSettings(NotebookSettings):
+    """Everything that decides a training run; what a benchmark, a recipe and a notebook may set."""
+
+    dataset: str = Field("demo", description="a benchmark's name in params/, or the path of a YAML")
+    method: Literal["reprogrammer"] = Field("reprogrammer", description="what is trained; zero-shot needs no training")
+    model: str = Field("mini", description="mini, a name open_clip knows, hf-hub:… or local-dir:…")
+    pretrained: str | None = Field(None, description="open_clip's tag of the weights, a checkpoint's path, or 'random'")
+    program: Literal["both", "image", "text"] = Field("both", description="which inputs are reprogrammed")
+    padding: int | None = Field(None, ge=0, description="px of border the image program owns, 0 to half the canvas")
+    image_size: int | None = Field(None, ge=1, description="px to which the picture is resized on the canvas")
+    epochs: int = Field(25, ge=1, description="passes over the training pictures")
+    batch_size: int = Field(128, ge=2, description="pictures a step")
+    seed: int = Field(1, ge=0, description="of initial values and of the order of the pictures")
+    recipe: Literal["corrected", "released"] = Field("corrected", description="a named set of the switches below")
+    loss: Literal["symmetric", "captions"] = Field("symmetric", description="over the batch's pairs, or over classes")
+    twins: Literal["positives", "negatives"] = Field(
+        "positives", description="what other pairs of one's class count as"
+    )
+    focal_gamma: float = Field(0.0, ge=0, description="focal loss' exponent; 0 is cross-entropy")
+    focal_alpha: float = Field(1.0, gt=0, description="focal loss' factor")
+    init_std: float = Field(0.01, ge=0, description="standard deviation of the border's initial W")
+    image_lr: float = Field(5e-3, gt=0, description="Adam's step on the border")
+    image_weight_decay: float = Field(0.0, ge=0, description="L2 coupled into Adam's gradient of the border")
+    text_lr: float = Field(5e-4, gt=0, description="AdamW's step on token rows and bias")
+    text_weight_decay: float = Field(0.0, ge=0, description="AdamW's decay of token rows and bias")
+    warmup_steps: int = Field(20, ge=0, description="steps of linear warm-up before the cosine")
+    keep: Literal["best", "last"] = Field("best", description="the epoch to keep: best on validation, or the last")
+    renormalise: bool = Field(True, description="bring residual features back to unit length")
+    limit: int | None = Field(None, ge=1, description="at most so many pictures of each set (a quick look)")
+    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 on a GPU that has it, else fp32")
+    compile: bool = Field(False, description="torch.compile the image tower")
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
+    data_root: str | None = Field(None, description="folder of the pictures; default $REPROG_DATA, else data/")
+    runs: str = Field("runs", description="folder of the run folders")
+    resume: bool = Field(True, description="go on with an unfinished run and reuse a finished one; false: start anew")
+
+    @classmethod
+    def defaults(cls, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return recipe < the benchmark's ``settings`` < the benchmark's ``recipes`` entry."""
+        content = read_yaml(find_params(given.get("dataset", "demo")))
+        own = content.get("settings") or {}
+        recipe = given.get("recipe", own.get("recipe", "corrected"))
+        if not isinstance(recipe, str) or recipe not in RECIPES:
+            return {}
+        return {**RECIPES[recipe], **own, **(content.get("recipes") or {}).get(recipe, {})}
+
+
+class EvaluateSettings(NotebookSettings):
+    """What the evaluation of one run needs to know; the rest stands in the run."""
+
+    run: str = Field("newest", description="a run's folder or its name in runs/; newest: the last finished one")
+    alpha: float | None = Field(
+        None, ge=0, le=1, description="share of the zero-shot features; default: validation chooses"
+    )
+    score: Literal["msp", "mcm", "max_logit", "energy"] = Field("msp", description="the ID score shown in the figures")
+    resamples: int = Field(200, ge=0, description="bootstrap resamples behind each interval")
+    batch_size: int = Field(256, ge=1, description="pictures a forward pass")
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
+    data_root: str | None = Field(None, description="folder of the pictures; default: as in training")
+    runs: str = Field("runs", description="folder of the run folders")
+
+
+def data_root(given: str | None) -> Path:
+    """Return the folder of the pictures: the setting, $REPROG_DATA, or data/ beside params/."""
+    chosen = given or os.environ.get("REPROG_DATA")
+    return Path(chosen).expanduser() if chosen else project_root() / "data"
+
+
+def in_project(path: str | os.PathLike) -> Path:
+    """Return a path as it is if absolute, else below the project's root, wherever the kernel started."""
+    path = Path(path).expanduser()
+    return path if path.is_absolute() else project_root() / path

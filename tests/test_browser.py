@@ -1,0 +1,150 @@
+"""JupyterLab in a real Chromium: Run All on train.ipynb and evaluate.ipynb draws their figures.
+
+Screenshots go to $SHOT_DIR, if that is set.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from contextlib import contextmanager
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from reprog_kit.settings import project_root
+
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+TOKEN = "browser-test"
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-dev-shm-usage"]
+FLAGS += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+QUICK = {"limit": 60, "epochs": 2, "batch_size": 20, "warmup_steps": 1}
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.xdist_group("browser"),
+    pytest.mark.skipif(not CHROMIUM, reason="no Chromium on PATH or in $CHROMIUM (Debian: apt-get install chromium)"),
+]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Path:
+    """A copy of notebooks and params, so that JupyterLab's autosave leaves the originals alone."""
+    root = tmp_path_factory.mktemp("project")
+    for folder in ("notebooks", "params"):
+        shutil.copytree(project_root() / folder, root / folder)
+    path = root / "notebooks" / "train.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    for name, value in QUICK.items():
+        notebook.cells[1].source = re.sub(rf"({name}: \w+) = None", rf"\1 = {value}", notebook.cells[1].source)
+    nbformat.write(notebook, path)
+    return root
+
+
+@pytest.fixture(scope="module")
+def lab(project, tmp_path_factory):
+    """The address of a JupyterLab server on loopback with its own empty configuration."""
+    state = tmp_path_factory.mktemp("lab")
+    quiet = {
+        "@jupyterlab/apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
+        "@jupyterlab/notebook-extension/tracker": {"windowingMode": "none"},
+    }
+    for plugin, body in quiet.items():
+        file = state / "settings" / f"{plugin}.jupyterlab-settings"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(body))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with _server(project, state, port):
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextmanager
+def _server(root: Path, state: Path, port: int):
+    folders = {"CONFIG": "config", "DATA": "data", "RUNTIME": "runtime"}
+    env = os.environ | {f"JUPYTER_{key}_DIR": str(state / name) for key, name in folders.items()}
+    env |= {"JUPYTERLAB_SETTINGS_DIR": str(state / "settings"), "JUPYTERLAB_WORKSPACES_DIR": str(state / "spaces")}
+    command = [sys.executable, "-m", "jupyter", "lab", "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1"]
+    command += [f"--ServerApp.port={port}", f"--IdentityProvider.token={TOKEN}", f"--ServerApp.root_dir={root}"]
+    command += ["--LabApp.news_url=None", "--LabApp.expose_app_in_browser=True"]
+    log = (state / "server.log").open("w")
+    process = subprocess.Popen(
+        command, env=env | {"IPYTHONDIR": str(state / "ipython")}, stdout=log, stderr=log, start_new_session=True
+    )
+    try:
+        for _ in range(480):
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/api/status?token={TOKEN}", timeout=2).read()
+                break
+            except OSError:
+                assert process.poll() is None, (state / "server.log").read_text()
+                time.sleep(0.25)
+        yield
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(30)
+        log.close()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        yield playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=FLAGS)
+
+
+def run_all(browser, lab: str, notebook: str):
+    """Open a notebook, run every cell, wait until the last is done; return the page and the errors it shows."""
+    page = browser.new_page(viewport={"width": 1366, "height": 900})
+    page.goto(f"{lab}/doc/tree/notebooks/{notebook}.ipynb?token={TOKEN}&reset", wait_until="domcontentloaded")
+    page.wait_for_function("window.jupyterapp !== undefined", timeout=120_000)
+    page.evaluate("window.jupyterapp.restored.then(() => true)")
+    page.wait_for_function(
+        """() => { const k = window.jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel;
+        return k && k.connectionStatus === 'connected' && k.status === 'idle'; }""",
+        timeout=120_000,
+    )
+    page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-all-cells'); }")
+    page.wait_for_function(
+        r"""() => { const p = [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].map(e => e.textContent);
+        return p.length > 0 && p.every(t => /\[\d+\]:/.test(t)); }""",
+        timeout=240_000,
+    )
+    page.wait_for_timeout(1500)
+    return page, page.locator(".jp-mod-error, [data-mime-type='application/vnd.jupyter.stderr']").all_inner_texts()
+
+
+def _screenshots(page, name: str) -> None:
+    if "SHOT_DIR" in os.environ:
+        for number, cell in enumerate(page.locator(".jp-CodeCell").all()):
+            cell.scroll_into_view_if_needed()
+            page.wait_for_timeout(300)
+            page.screenshot(path=Path(os.environ["SHOT_DIR"]) / f"{name}-{number}.png")
+
+
+def test_run_all_draws_every_figure(browser, lab, project):
+    page, errors = run_all(browser, lab, "train")
+    _screenshots(page, "train")
+    assert errors == []
+    assert page.locator(".js-plotly-plot .main-svg").count() >= 3
+    assert page.locator(".jp-OutputArea .widget-hprogress, .jp-OutputArea .jupyter-widgets").count() > 0
+    assert len(list((project / "runs").glob("*/program.safetensors"))) == 1
+    page.close()
+
+    page, errors = run_all(browser, lab, "evaluate")
+    _screenshots(page, "evaluate")
+    assert errors == []
+    assert page.locator(".js-plotly-plot .main-svg").count() >= 4
+    assert page.get_by_text("residual (alpha").count() >= 1
+    page.close()

@@ -1,0 +1,91 @@
+"""The notebooks: their form, and that papermill runs them end to end on a reduced demo."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from reprog_kit.settings import EvaluateSettings, TrainSettings, project_root
+
+NOTEBOOKS = sorted((project_root() / "notebooks").glob("*.ipynb"))
+QUICK = {"limit": 60, "epochs": 2, "batch_size": 20, "warmup_steps": 1}
+
+
+def _cells(path: Path):
+    return nbformat.read(path, as_version=4).cells
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_has_title_then_parameters_then_settings_and_no_outputs(path):
+    cells = _cells(path)
+    assert cells[0].cell_type == "markdown" and cells[0].source.startswith("# ")
+    assert cells[1].metadata["tags"] == ["parameters"] and cells[1].source.startswith("# parameters")
+    code = [c for c in cells if c.cell_type == "code"]
+    assert "from_notebook(globals())" in code[1].source
+    assert not any(c.outputs or c.execution_count for c in code)
+    assert all(sum(bool(line.strip()) for line in c.source.split("\n")) <= 5 for c in code[1:])
+
+
+@pytest.mark.parametrize(("name", "settings"), [("train", TrainSettings), ("evaluate", EvaluateSettings)])
+def test_parameters_cell_lists_exactly_the_settings_in_a_form_papermill_reads(name, settings):
+    from papermill.inspection import _infer_parameters
+    from papermill.iorw import load_notebook_node
+
+    found = _infer_parameters(load_notebook_node(str(project_root() / "notebooks" / f"{name}.ipynb")))
+    assert {p.name for p in found} == set(settings.model_fields)
+    assert all(p.help for p in found)
+
+
+@pytest.fixture(scope="module")
+def executed(tmp_path_factory):
+    from reprog_kit.reproduce import reproduce
+
+    runs = tmp_path_factory.mktemp("runs")
+    page = reproduce("demo", runs=str(runs), **QUICK)
+    return runs, page
+
+
+@pytest.mark.notebook
+@pytest.mark.xdist_group("notebooks")
+def test_reproduce_leaves_run_results_and_one_page_with_figures(executed):
+    _, page = executed
+    run = page.parent
+    assert {p.name for p in run.iterdir()} == {
+        "settings.yaml",
+        "program.safetensors",
+        "history.jsonl",
+        "results.jsonl",
+        "report.html",
+    }
+    rows = [json.loads(line) for line in (run / "results.jsonl").read_text().splitlines()]
+    assert {r["method"] for r in rows} == {"zero_shot", "reprogrammer", "residual"}
+    assert all(0 <= r["value"] <= 1 for r in rows) and all(r["low"] <= r["high"] for r in rows)
+    html = page.read_text()
+    assert html.count("Plotly.newPlot") == 7
+    assert len(html) < 9_000_000  # plotly's library once
+    assert "step/s" not in html
+
+
+@pytest.mark.notebook
+@pytest.mark.xdist_group("notebooks")
+def test_headless_notebooks_hold_no_widget_state_and_show_the_progress(executed):
+    runs, _ = executed
+    texts = [p.read_text() for p in sorted((runs / "notebooks").glob("*.ipynb"))]
+    assert len(texts) == 2 and not any("application/vnd.jupyter.widget" in t for t in texts)
+    assert any("images/s" in t for t in texts)
+
+
+@pytest.mark.notebook
+@pytest.mark.xdist_group("notebooks")
+def test_papermill_from_notebooks_folder_refuses_an_unknown_parameter_and_writes_no_run(tmp_path):
+    command = [sys.executable, "-m", "papermill", "train.ipynb", str(tmp_path / "out.ipynb"), "--kernel", "python3"]
+    given = ["-p", "pading", "8", "-p", "runs", str(tmp_path / "runs")]
+    done = subprocess.run(command + given, cwd=project_root() / "notebooks", capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "unknown parameter 'pading'. Did you mean 'padding'?" in done.stderr
+    assert not (tmp_path / "runs").exists()
