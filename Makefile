@@ -1,4 +1,4 @@
-# make demo | test | lint | lab | install: each sets the environment up first if it has to, then runs.
+# make demo | test | lint | lab | figures | install: each sets the environment up first if it has to, then runs.
 # Inside an active conda environment (not base) that environment is used, otherwise .venv is made here.
 
 PYTHON3 ?= python3
@@ -13,7 +13,7 @@ STAMP := $(ENV)/.reprog_kit-$(shell cat pyproject.toml constraints.txt | cksum |
 # Threads that spin while they wait take the cores from everything else on the machine.
 export OMP_WAIT_POLICY ?= passive
 
-.PHONY: demo test lint lab install
+.PHONY: demo test lint lab figures install
 
 demo: $(STAMP)  ## train and evaluate on the embedded benchmark; the last line is the page to open
 	$(PYTHON) -m reprog_kit reproduce demo
@@ -29,6 +29,10 @@ lint: $(STAMP)  ## code and notebooks: style, and no committed outputs
 lab: $(STAMP)  ## JupyterLab on localhost, with its token, without news
 	$(PYTHON) -m jupyter lab --ServerApp.ip=127.0.0.1 --LabApp.news_url=None \
 	  --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate notebooks/train.ipynb
+
+figures: $(STAMP)  ## the README's figure, from the newest run
+	$(PYTHON) -c "from reprog_kit import find_run, plots; plots.comparison(find_run('newest').results) \
+	  .write_image('docs/demo.png', width=1000, height=430, scale=2)"
 
 install: $(STAMP)  ## the environment alone
 

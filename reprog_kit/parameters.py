@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import ast
 import difflib
+import os
 from collections.abc import Iterable, Mapping
+from html import escape
 from typing import Any, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
@@ -57,9 +59,8 @@ class NotebookSettings(BaseModel):
         given = {name: value for name, value in given.items() if value is not None}
         for name in given:
             if name not in cls.model_fields:
-                raise InputError(
-                    f"unknown parameter {name!r}.{nearest(name, cls.model_fields)} Known: {', '.join(cls.model_fields)}."
-                )
+                guess, known = nearest(name, cls.model_fields), ", ".join(cls.model_fields)
+                raise InputError(f"unknown parameter {name!r}.{guess} Known: {known}.")
         try:
             return cls(**{**cls.defaults(given), **given})
         except ValidationError as error:
@@ -69,6 +70,13 @@ class NotebookSettings(BaseModel):
     def from_notebook(cls, namespace: Mapping[str, Any]) -> Self:
         """Return the settings of the notebook whose ``globals()`` these are; see `notebook_parameters`."""
         return cls.build(**notebook_parameters(namespace))
+
+    def _repr_html_(self) -> str:
+        """Show every value, also those that the YAML or the recipe gave, folded away in a notebook."""
+        fields = type(self).model_fields
+        cells = [(name, escape(str(value)), fields[name].description or "") for name, value in self]
+        rows = "".join(f"<tr><td>{'</td><td>'.join(row)}</td></tr>" for row in cells)
+        return f"<details><summary>every setting of this run</summary><table>{rows}</table></details>"
 
     @classmethod
     def _explain(cls, error: ValidationError) -> str:
@@ -112,3 +120,8 @@ def notebook_parameters(namespace: Mapping[str, Any]) -> dict[str, Any]:
         targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
         names.update({t.id: None for t in targets if isinstance(t, ast.Name)})
     return {name: namespace[name] for name in names if name in namespace}
+
+
+def in_jupyterlab() -> bool:
+    """Say whether a Jupyter server started this kernel (it names the session); papermill and scripts do not."""
+    return "JPY_SESSION_NAME" in os.environ

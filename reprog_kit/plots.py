@@ -9,12 +9,14 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
+import plotly.io as pio
 import torch
 from PIL import Image
 from plotly.subplots import make_subplots
 
 from .evaluation import ALPHAS, Evaluation, summary
 from .metrics import detection
+from .parameters import in_jupyterlab
 from .reprogrammer import Reprogrammer
 
 # Okabe and Ito's colours, told apart by colour-blind readers; a method keeps its colour in every figure.
@@ -35,6 +37,9 @@ SCORE_NAMES = {"msp": "maximum softmax probability", "mcm": "MCM", "max_logit": 
 
 
 def _styled(figure: go.Figure, title: str, height: int = 380) -> go.Figure:
+    # plotly's own default in a kernel shows in JupyterLab, but not in the HTML that nbconvert makes of a headless run.
+    if pio.renderers.default == "plotly_mimetype" and not in_jupyterlab():
+        pio.renderers.default = "plotly_mimetype+notebook"
     figure.update_layout(
         title={"text": title, "font": {"size": 16}, "x": 0, "xanchor": "left", "xref": "paper"},
         template="plotly_white",

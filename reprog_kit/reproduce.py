@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import warnings
 from pathlib import Path
@@ -31,7 +30,6 @@ def run_notebook(name: str, out: Path, **parameters: Any) -> Path:
     InputError
         What a cell refused, with the path of the notebook as far as it came.
     """
-    os.environ.setdefault("PLOTLY_RENDERER", "plotly_mimetype+notebook")  # shows in JupyterLab and in nbconvert's HTML
     import papermill
     from traitlets.config import Config
 

@@ -20,12 +20,13 @@ from .datasets import BenchmarkData
 from .files import write_whole
 from .parameters import InputError, nearest
 from .reprogrammer import Reprogrammer
-from .settings import TrainSettings, in_project
+from .settings import TrainSettings, find_params, in_project
 from .train import Epoch, train
 
 FORMAT = "reprog_kit program 1"
-# What a run is called does not depend on where and how fast it is computed.
-_NO_PART_OF_THE_NAME = {"device", "compile", "data_root", "runs", "resume"}
+# What a run is called does not depend on where and how fast it is computed; the benchmark's content and the backbone's
+# fingerprint stand for what they are called.
+_NO_PART_OF_THE_NAME = {"device", "compile", "data_root", "runs", "resume", "dataset", "model", "pretrained"}
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,10 @@ def prepare(settings: TrainSettings) -> tuple[Run, Reprogrammer, BenchmarkData]:
     data.check()
     method = Reprogrammer.from_settings(backbone, data.captions, settings)
     method.optimizers(settings)  # refuses a program with nothing to train
-    settings = settings.model_copy(update={"padding": method.padding, "image_size": method.image_size})
+    found = {"padding": method.padding, "image_size": method.image_size, "data_root": str(data.root.resolve())}
+    if settings.dataset.endswith((".yaml", ".yml")):  # evaluation may start from another folder
+        found["dataset"] = str(find_params(settings.dataset))
+    settings = settings.model_copy(update=found)
     return Run(in_project(settings.runs) / run_name(settings, benchmark, backbone), settings), method, data
 
 
@@ -110,14 +114,13 @@ def train_run(settings: TrainSettings) -> Run:
         If anything asked for cannot be had; nothing is written then.
     """
     run, method, data = prepare(settings)
-    if not settings.resume and run.folder.is_dir():
-        shutil.rmtree(run.folder)
-    if run.finished:
+    if run.finished and settings.resume:
         print(f"{run.name} is finished already; resume = False trains it anew.")
         return run
     fit, validation = data.train, data.validation
+    state = _checkpoint(run) if settings.resume else None
     try:
-        for epoch in train(method, fit, validation, run.settings, _checkpoint(run)):
+        for epoch in train(method, fit, validation, run.settings, state):
             _keep(run, method, data, epoch)
     except KeyboardInterrupt:
         done = len(run.history)
@@ -131,7 +134,8 @@ def train_run(settings: TrainSettings) -> Run:
 
 def _keep(run: Run, method: Reprogrammer, data: BenchmarkData, epoch: Epoch) -> None:
     """Write what the epoch left. The checkpoint comes last: a kill before it repeats the epoch, to the same result."""
-    if not (run.folder / "settings.yaml").is_file():
+    if epoch.record["epoch"] == 1:  # only now is there something to put in the place of an earlier run
+        shutil.rmtree(run.folder, ignore_errors=True)
         dump = run.settings.model_dump(mode="json")
         write_whole(run.folder / "settings.yaml", yaml.safe_dump(dump, sort_keys=False))
     before = run.history[: epoch.record["epoch"] - 1]

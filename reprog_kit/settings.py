@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -65,7 +66,7 @@ def find_params(dataset: str) -> Path:
             f"dataset = {dataset!r}: there is no file {path.resolve()}. Copy params/demo.yaml to start one."
         )
     folder = project_root() / "params"
-    known = sorted(p.stem for p in folder.glob("*.yaml") if "id" in (yaml.safe_load(p.read_text()) or {}))
+    known = sorted(p.stem for p in folder.glob("*.yaml") if re.search(r"^id:", p.read_text(), re.M))
     if dataset not in known:
         raise InputError(
             f"unknown dataset {dataset!r}.{nearest(dataset, known)} Known in {folder}: {', '.join(known)}; "

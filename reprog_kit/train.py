@@ -7,7 +7,6 @@ A method is anything with ``loss(images, labels, settings)``, ``optimizers(setti
 from __future__ import annotations
 
 import math
-import os
 import sys
 import time
 from collections.abc import Iterator
@@ -20,7 +19,7 @@ from torch import Tensor
 from .datasets import ImageSet
 from .features import autocast, encode, head
 from .metrics import masked_logits
-from .parameters import InputError
+from .parameters import InputError, in_jupyterlab
 from .reprogrammer import Reprogrammer
 from .settings import TrainSettings
 
@@ -87,9 +86,8 @@ def train(
                 "seconds": seconds,
                 "peak_memory_mb": peak_memory(method.backbone.device) / 1e6,
             }
-            bar.set_postfix_str(
-                "loss {loss:.3f}, lr {lr:.1e}, {images_per_s:.0f} images/s, val {validation_accuracy:.1%}".format(**record)
-            )
+            shown = "loss {loss:.3f}, lr {lr:.1e}, {images_per_s:.0f} images/s, validation {validation_accuracy:.1%}"
+            bar.set_postfix_str(shown.format(**record))
             yield Epoch(record, _snapshot(method, optimizers, epoch + 1))
 
 
@@ -127,7 +125,7 @@ def validation_accuracy(method: Reprogrammer, data: ImageSet, settings: TrainSet
 
 def progress_bar(total: int, done: int = 0):
     """Return a tqdm bar: a widget in JupyterLab, a stream of lines on standard output elsewhere."""
-    if "JPY_SESSION_NAME" in os.environ:  # the Jupyter server sets it for kernels that it starts
+    if in_jupyterlab():
         from tqdm.notebook import tqdm
 
         return tqdm(total=total, initial=done, desc="training", unit="step")
