@@ -21,7 +21,7 @@ _HOME = {
     "train_run": "runs",
     "find_run": "runs",
     "load_run": "runs",
-    "load_program": "runs",
+    "load_program": "programs",
     "Evaluation": "evaluation",
     "summary": "evaluation",
     "per_set": "evaluation",

@@ -19,11 +19,11 @@ from .benchmarks import Benchmark, load_benchmark
 from .datasets import BenchmarkData
 from .files import write_whole
 from .parameters import InputError, nearest
+from .programs import load_program, save_program
 from .reprogrammer import Reprogrammer
 from .settings import TrainSettings, find_params, in_project
 from .train import Epoch, train
 
-FORMAT = "reprog_kit program 1"
 # What a run is called does not depend on where and how fast it is computed; the benchmark's content and the backbone's
 # fingerprint stand for what they are called.
 _NO_PART_OF_THE_NAME = {"device", "compile", "data_root", "runs", "resume", "dataset", "model", "pretrained"}
@@ -141,7 +141,7 @@ def _keep(run: Run, method: Reprogrammer, data: BenchmarkData, epoch: Epoch) -> 
     before = run.history[: epoch.record["epoch"] - 1]
     best = max((row["validation_accuracy"] for row in before), default=-1.0)
     if run.settings.keep == "last" or epoch.record["validation_accuracy"] > best:
-        save_program(run.folder / "program.safetensors", method, run.settings, data, epoch.record["epoch"])
+        save_program(run.folder / "program.safetensors", method, run.settings, data.classes, epoch.record["epoch"])
     write_rows(run.folder / "history.jsonl", [*before, epoch.record])
     write_whole(run.folder / "checkpoint.safetensors", save(epoch.state))
 
@@ -155,57 +155,6 @@ def _checkpoint(run: Run) -> dict[str, Tensor] | None:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise InputError(f"{path} is damaged ({error}). Start the run anew with resume = False.") from None
-
-
-def save_program(path: Path, method: Reprogrammer, settings: TrainSettings, data: BenchmarkData, epoch: int) -> None:
-    """Write a program: the trained tensors, and as metadata all that it may be used with."""
-    about = {
-        "format": FORMAT,
-        "backbone": method.backbone.fingerprint,
-        "model": settings.model,
-        "pretrained": settings.pretrained,
-        "classes": list(data.classes),
-        "captions": method.captions,
-        "program": settings.program,
-        "side": method.backbone.side,
-        "padding": method.padding,
-        "image_size": method.image_size,
-        "scale": method.scale,
-        "recipe": settings.recipe,
-        "epoch": epoch,
-    }
-    tensors = {k: v.detach().cpu().contiguous() for k, v in method.program_state().items()}
-    write_whole(path, save(tensors, metadata={k: json.dumps(v) for k, v in about.items()}))
-
-
-def load_program(path: Path, backbone: Backbone) -> Reprogrammer:
-    """Read a program for a backbone.
-
-    Raises
-    ------
-    InputError
-        If the file is no whole program, or belongs to another backbone.
-    """
-    try:
-        with safe_open(path, "pt") as file:
-            about = {k: json.loads(v) for k, v in (file.metadata() or {}).items()}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
-        raise InputError(f"{path} is no whole program file ({error}). Copy it again or train anew.") from None
-    if about.get("format") != FORMAT:
-        raise InputError(f"{path} is no {FORMAT!r} file (format: {about.get('format')!r}).")
-    if about["backbone"] != backbone.fingerprint:
-        raise InputError(
-            f"{path} belongs to another backbone: it was trained on model = {about['model']!r}, "
-            f"pretrained = {about['pretrained']!r} with weights {about['backbone'][:12]}…, "
-            f"and this is {backbone.name!r}, {backbone.pretrained!r}, {backbone.fingerprint[:12]}…."
-        )
-    method = Reprogrammer(backbone, about["captions"], about["program"], about["padding"], about["image_size"])
-    try:
-        method.load_program_state(tensors)
-    except ValueError as error:
-        raise InputError(f"{path} is damaged: {error}.") from None
-    return method
 
 
 def load_run(run: Run, device: str = "auto", data_root: str | None = None) -> tuple[Reprogrammer, BenchmarkData]:

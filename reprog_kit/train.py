@@ -39,6 +39,17 @@ def warmup_cosine(step: int, total: int, warmup: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
 
 
+def steps_per_epoch(pictures: int, settings: TrainSettings) -> int:
+    """Return the number of steps a pass takes; InputError if the warm-up is longer than the run."""
+    steps = math.ceil(pictures / settings.batch_size)
+    if settings.warmup_steps >= steps * settings.epochs:
+        raise InputError(
+            f"warmup_steps = {settings.warmup_steps} is refused: the run has {steps * settings.epochs} steps "
+            f"({steps} an epoch). Give fewer, or more epochs."
+        )
+    return steps
+
+
 def train(
     method: Reprogrammer,
     data: ImageSet,
@@ -58,13 +69,8 @@ def train(
     InputError
         If nothing is trainable or the warm-up is longer than the run.
     """
-    steps = math.ceil(len(data) / settings.batch_size)
+    steps = steps_per_epoch(len(data), settings)
     total = steps * settings.epochs
-    if settings.warmup_steps >= total:
-        raise InputError(
-            f"warmup_steps = {settings.warmup_steps} is refused: the run has {total} steps "
-            f"({steps} an epoch). Give fewer, or more epochs."
-        )
     optimizers = method.optimizers(settings)
     base = [group["lr"] for optimizer in optimizers for group in optimizer.param_groups]
     done = _restore(method, optimizers, state) if state else 0
@@ -75,17 +81,13 @@ def train(
         for epoch in range(done, settings.epochs):
             shares = [warmup_cosine(s, total, settings.warmup_steps) for s in range(epoch * steps, (epoch + 1) * steps)]
             started = time.perf_counter()
-            loss = _one_pass(method, optimizers, images, data.labels_N, epoch, shares, settings, bar)
-            seconds = time.perf_counter() - started
-            record = {
-                "epoch": epoch + 1,
-                "loss": loss,
-                "validation_accuracy": validation_accuracy(method, validation, settings),
-                "lr": max(base) * shares[-1],
-                "images_per_s": len(data) / seconds,
-                "seconds": seconds,
-                "peak_memory_mb": peak_memory(method.backbone.device) / 1e6,
-            }
+            record = {"epoch": epoch + 1}
+            record["loss"] = _one_pass(method, optimizers, images, data.labels_N, epoch, shares, settings, bar)
+            record["seconds"] = time.perf_counter() - started
+            record["images_per_s"] = len(data) / record["seconds"]
+            record["lr"] = max(base) * shares[-1]
+            record["validation_accuracy"] = validation_accuracy(method, validation, settings)
+            record["peak_memory_mb"] = peak_memory(method.backbone.device) / 1e6
             shown = "loss {loss:.3f}, lr {lr:.1e}, {images_per_s:.0f} images/s, validation {validation_accuracy:.1%}"
             bar.set_postfix_str(shown.format(**record))
             yield Epoch(record, _snapshot(method, optimizers, epoch + 1))
