@@ -28,7 +28,7 @@ def test_has_title_then_parameters_then_settings_and_no_outputs(path):
     code = [c for c in cells if c.cell_type == "code"]
     assert "from_notebook(globals())" in code[1].source
     assert not any(c.outputs or c.execution_count for c in code)
-    assert all(sum(bool(line.strip()) for line in c.source.split("\n")) <= 5 for c in code[1:])
+    assert all(sum(bool(line.strip()) for line in c.source.split("\n")) <= 8 for c in code[1:])
 
 
 @pytest.mark.parametrize(("name", "settings"), [("train", TrainSettings), ("evaluate", EvaluateSettings)])
