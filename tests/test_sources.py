@@ -1,0 +1,236 @@
+"""Pictures from folders and parquet files: every common mode is decoded as PIL would, every bad file is named."""
+
+import io
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from reprog_kit.benchmarks import Folder, Parquet
+from reprog_kit.parameters import InputError
+from reprog_kit.sources import decode, fit, list_folder, list_parquet, some
+
+SIDE = 16
+
+
+def encoded(image: Image.Image, kind: str = "PNG", **how) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **how)
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="module")
+def halves() -> Image.Image:
+    """Red on the left, blue on the right."""
+    image = np.zeros((SIDE, SIDE, 3), dtype=np.uint8)
+    image[:, : SIDE // 2, 0] = 255
+    image[:, SIDE // 2 :, 2] = 255
+    return Image.fromarray(image)
+
+
+def one(content: bytes, side: int = SIDE) -> np.ndarray:
+    return decode([content], ["here"], side)[0]
+
+
+def test_a_picture_of_the_right_size_is_decoded_to_the_last_bit(halves):
+    assert np.array_equal(one(encoded(halves)), np.asarray(halves))
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK", "P", "RGBA", "LA", "1", "I;16"])
+def test_other_modes_become_rgb(mode):
+    ramp = np.tile(np.linspace(0, 255, SIDE).astype(np.uint8), (SIDE, 1))
+    grey = Image.fromarray(ramp)
+    if mode == "I;16":
+        picture, kind, expected = Image.fromarray(ramp.astype(np.uint16) * 257), "PNG", ramp
+    else:
+        picture, kind = grey.convert("RGB").convert(mode), "TIFF" if mode == "CMYK" else "PNG"
+        expected = np.asarray(picture.convert("L"))
+    found = one(encoded(picture, kind))
+    assert found.shape == (SIDE, SIDE, 3)
+    assert np.abs(found.astype(int) - expected[..., None]).max() <= 2
+
+
+def test_a_palette_with_a_transparent_colour_keeps_its_colours(halves):
+    content = encoded(halves.quantize(4), transparency=0)
+    assert Image.open(io.BytesIO(content)).info["transparency"] is not None
+    assert np.abs(one(content).astype(int) - np.asarray(halves)).max() <= 2
+
+
+def test_a_picture_is_turned_as_its_camera_noted(halves):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned 90 degrees clockwise
+    found = one(encoded(halves, "JPEG", exif=exif, quality=95, subsampling=0)).astype(int)
+    expected = np.rot90(np.asarray(halves), -1)
+    assert np.abs(found - expected).mean() < 10
+    assert found[0, :, 0].mean() > 200 > 50 > found[-1, :, 0].mean()  # red is above now
+
+
+@pytest.mark.parametrize("size", [(40, 20), (20, 40), (33, 17), (5, 9), (16, 16), (1, 3)])
+def test_the_shorter_side_is_resized_and_the_centre_cut_out(size):
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3)).astype(np.uint8))
+    shorter = min(size)
+    grown = (int(SIDE * size[0] / shorter), int(SIDE * size[1] / shorter))
+    resized = picture if shorter == SIDE else picture.resize(grown, Image.Resampling.BICUBIC)
+    left, top = (round((extent - SIDE) / 2) for extent in grown)
+    expected = np.asarray(resized.crop((left, top, left + SIDE, top + SIDE)))
+    assert np.array_equal(fit(picture, SIDE), expected)
+
+
+def damaged(halves: Image.Image, kind: str) -> list[bytes]:
+    """Cut a file at many places, and overwrite single bytes of it."""
+    whole, rng = encoded(halves.resize((64, 64)), kind), np.random.default_rng(0)
+    found = [whole[: int(len(whole) * part)] for part in (0, 0.02, 0.1, 0.3, 0.5, 0.8, 0.97)]
+    for _ in range(60):
+        broken = bytearray(whole)
+        for place in rng.integers(0, len(whole), 3):
+            broken[place] = rng.integers(256)
+        found.append(bytes(broken))
+    return found
+
+
+@pytest.mark.filterwarnings("ignore:Tag data larger than file")
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP"])
+def test_damaged_files_are_named_or_still_give_a_picture(halves, kind):
+    refused = 0
+    for content in damaged(halves, kind):
+        try:
+            assert one(content).shape == (SIDE, SIDE, 3)
+        except InputError as error:
+            assert "here cannot be read as a picture" in str(error)
+            refused += 1
+    assert refused >= 3
+
+
+def test_a_picture_too_large_to_be_meant_is_named(halves, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)  # PIL refuses twice as many as a decompression bomb
+    with pytest.raises(InputError, match="here cannot be read as a picture"):
+        one(encoded(halves))
+
+
+def test_the_first_bad_file_of_many_is_named(halves):
+    items = [encoded(halves)] * 5
+    items[3] = b"no picture"
+    with pytest.raises(InputError, match=r"picture 3 cannot be read as a picture .*Replace or remove it"):
+        decode(items, [f"picture {i}" for i in range(5)], SIDE)
+
+
+def test_many_pictures_keep_their_order():
+    items = [encoded(Image.new("RGB", (SIDE, SIDE), (i, 0, 0))) for i in range(100)]
+    assert decode(items, items, SIDE)[:, 0, 0, 0].tolist() == list(range(100))
+
+
+def test_no_pictures_decode_to_none():
+    assert decode([], [], SIDE).shape == (0, SIDE, SIDE, 3)
+
+
+def test_a_folder_is_listed_by_class_in_order(pictures):
+    found = list_folder(pictures, Folder(kind="folder", path="test"))
+    assert found.names == ["blue"] * 4 + ["green"] * 4 + ["red"] * 4
+    assert [p.rsplit("/", 2)[1:] for p in found.items[:2]] == [["blue", "00.png"], ["blue", "01.png"]]
+    assert found.items == found.places
+
+
+def test_a_flat_folder_is_a_set_without_classes(pictures):
+    found = list_folder(pictures, Folder(kind="folder", path="other"), flat=True)
+    assert (len(found.items), found.names) == (6, None)
+
+
+def test_an_ood_set_may_have_class_folders(pictures):
+    assert len(list_folder(pictures, Folder(kind="folder", path="test"), flat=True).items) == 12
+
+
+def test_files_that_are_no_pictures_are_left_out(tmp_path, draw):
+    draw(tmp_path / "set" / "a" / "1.JPG", (9, 9, 9))
+    (tmp_path / "set" / "a" / "notes.txt").write_text("x")
+    (tmp_path / "set" / "readme.md").write_text("x")
+    assert len(list_folder(tmp_path, Folder(kind="folder", path="set")).items) == 1
+
+
+def test_a_missing_folder_is_named_with_the_root_and_how_to_change_it(tmp_path):
+    with pytest.raises(InputError) as caught:
+        list_folder(tmp_path, Folder(kind="folder", path="none"))
+    for word in (str(tmp_path / "none"), f"now {tmp_path} (which exists)", "-p data_root FOLDER", "$REPROG_DATA"):
+        assert word in str(caught.value)
+    with pytest.raises(InputError, match="which does not exist"):
+        list_folder(tmp_path / "nowhere", Folder(kind="folder", path="none"))
+
+
+def test_an_empty_class_folder_is_named(tmp_path, draw):
+    draw(tmp_path / "set" / "full" / "1.png", (9, 9, 9))
+    (tmp_path / "set" / "hollow").mkdir()
+    with pytest.raises(InputError, match=r"hollow.*remove or fill the empty ones"):
+        list_folder(tmp_path, Folder(kind="folder", path="set"))
+
+
+@pytest.mark.parametrize("flat", [True, False])
+def test_a_folder_without_anything_is_refused(tmp_path, flat):
+    (tmp_path / "set").mkdir()
+    with pytest.raises(InputError, match="set"):
+        list_folder(tmp_path, Folder(kind="folder", path="set"), flat)
+
+
+@pytest.fixture
+def table(tmp_path, halves):
+    """Two parquet files: one with the bytes themselves, one as Hugging Face writes them."""
+    pixel = encoded(halves)
+    plain = {"image": [pixel] * 3, "label": ["a", "b", "a"], "split": ["train", "train", "test"]}
+    pq.write_table(pa.table(plain), tmp_path / "set.0.parquet")
+    wrapped = {"image": [{"bytes": pixel, "path": None}] * 2, "label": ["c", "b"], "split": ["train", "test"]}
+    pq.write_table(pa.table(wrapped), tmp_path / "set.1.parquet")
+    return tmp_path
+
+
+def parquet(path: str = "set.*.parquet", **given) -> Parquet:
+    return Parquet(kind="parquet", path=path, **given)
+
+
+def test_parquet_files_are_joined_and_both_ways_of_writing_bytes_read(table, halves):
+    found = list_parquet(table, parquet())
+    assert found.names == ["a", "b", "a", "c", "b"]
+    assert np.array_equal(decode(found.items, found.places, SIDE), np.stack([np.asarray(halves)] * 5))
+    assert found.places[3].endswith("set.1.parquet, row 0")
+
+
+def test_a_split_takes_its_rows(table):
+    assert list_parquet(table, parquet(split="train")).names == ["a", "b", "c"]
+    with pytest.raises(InputError, match="has no rows with split == 'val'"):
+        list_parquet(table, parquet(split="val"))
+
+
+def test_names_alone_leave_the_pictures_on_the_disk(table):
+    found = list_parquet(table, parquet(split="test"), names_only=True)
+    assert (found.names, found.items) == (["a", "b"], [])
+
+
+def test_a_missing_column_or_file_is_named(table):
+    with pytest.raises(InputError, match=r"has the columns image, label, split; the YAML asks for image, klass"):
+        list_parquet(table, parquet(label="klass"))
+    with pytest.raises(InputError, match="there is nothing at"):
+        list_parquet(table, parquet("none.*.parquet"))
+
+
+def test_numbers_as_labels_are_names(tmp_path, halves):
+    pq.write_table(pa.table({"image": [encoded(halves)], "label": [7]}), tmp_path / "n.parquet")
+    assert list_parquet(tmp_path, parquet("n.parquet")).names == ["7"]
+
+
+def test_a_row_without_a_picture_is_named(tmp_path, halves):
+    rows = {"image": [encoded(halves), None], "label": ["a", "b"]}
+    pq.write_table(pa.table(rows), tmp_path / "n.parquet")
+    found = list_parquet(tmp_path, parquet("n.parquet"))
+    with pytest.raises(InputError, match=r"n\.parquet, row 1 cannot be read as a picture"):
+        decode(found.items, found.places, SIDE)
+
+
+def test_a_damaged_parquet_file_is_named(table):
+    path = table / "set.0.parquet"
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(InputError, match=r"set\.0\.parquet"):
+        list_parquet(table, parquet())
+
+
+def test_a_message_lists_a_dozen_names_and_counts_the_rest():
+    assert some(["a", "b"]) == "'a', 'b'"
+    assert some(map(str, range(20))).endswith("'11' and 8 more")
