@@ -85,9 +85,14 @@ class Backbone(nn.Module):
         return getattr(self.text_tower, "text_pool_type", getattr(self.text_tower, "pool_type", None))
 
     @property
+    def open_text(self) -> bool:
+        """Whether token rows and positions can be swapped: not in towers of other libraries, nor in CoCa's."""
+        return hasattr(self.text_tower, "token_embedding") and getattr(self.text_tower, "cls_emb", None) is None
+
+    @property
     def token_table(self) -> Tensor:
         """The token embedding, (V, width)."""
-        if not hasattr(self.text_tower, "token_embedding"):
+        if not self.open_text:
             raise InputError(f"model = {self.name!r} has no open token table; program = 'image' works with it.")
         return self.text_tower.token_embedding.weight
 
@@ -104,14 +109,15 @@ class Backbone(nn.Module):
     def tokenize(self, captions: list[str]) -> Tensor:
         """Return token numbers (T, L). Behind the longest caption is cut off what causal attention never looks at."""
         tokens = self.tokenizer(captions)
-        if self.text_pool == "argmax" and getattr(self.text_tower, "attn_mask", None) is not None:
+        causal = getattr(self.text_tower, "attn_mask", None) is not None
+        if self.text_pool == "argmax" and causal and self.open_text:
             tokens = tokens[:, : int(tokens.argmax(dim=-1).max()) + 1]
         return tokens.to(self.device)
 
     def encode_text(self, tokens_TL: Tensor, rows_VW: Tensor | None = None, bias_LW: Tensor | None = None) -> Tensor:
         """Return unit features (T, D) of tokens, through the backbone's own token rows and positions or given ones."""
         tower = self.text_tower
-        if not hasattr(tower, "token_embedding"):
+        if not self.open_text:
             return self(tokens_TL)
         length, prefix = tokens_TL.shape[1], "clip." if tower is self.clip else "clip.text."
         swapped = {f"{prefix}positional_embedding": self.positions[:length] if bias_LW is None else bias_LW}
@@ -144,12 +150,10 @@ def load_backbone(model: str = "mini", pretrained: str | None = None, device: st
     InputError
         For an unknown name or tag, a broken file, or weights that are neither here nor to be had.
     """
-    source = f"local-dir:{MINI}" if model == "mini" else model
+    place, source = pick_device(device), f"local-dir:{MINI}" if model == "mini" else model
     carries_own = source.startswith(("hf-hub:", "local-dir:"))
-    if not carries_own:
-        _check_names(model, pretrained)
-    tag = open_clip.get_pretrained_cfg(model, pretrained) if not carries_own and pretrained else {}
-    given = None if carries_own or pretrained == "random" else pretrained
+    _check_names(model, pretrained, carries_own)
+    tag = open_clip.get_pretrained_cfg(model, pretrained) if not carries_own else {}
     # Only a tag or a hub name may go to the network; a folder or a file never waits for it.
     quick = _quiet_and_quick() if tag or source.startswith("hf-hub:") else contextlib.nullcontext()
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]), quick:
@@ -158,16 +162,16 @@ def load_backbone(model: str = "mini", pretrained: str | None = None, device: st
         try:
             clip = open_clip.create_model(
                 source,
-                pretrained=given,
+                pretrained=None if carries_own or pretrained == "random" else pretrained,
                 # open_clip only warns when weights trained with QuickGELU meet a config without it.
                 force_quick_gelu=bool(tag.get("quick_gelu", False)),
                 require_pretrained=pretrained != "random",
+                load_weights=pretrained != "random",
             )
             tokenizer = open_clip.get_tokenizer(source)
         except Exception as error:
             raise InputError(_no_weights(model, pretrained, tag, error)) from error
-    backbone = Backbone(clip, tokenizer, model, pretrained).to(pick_device(device))
-    return backbone.to(memory_format=torch.channels_last)
+    return Backbone(clip, tokenizer, model, pretrained).to(place, memory_format=torch.channels_last)
 
 
 def pick_device(device: str = "auto") -> torch.device:
@@ -183,12 +187,18 @@ def pick_device(device: str = "auto") -> torch.device:
         raise InputError(f"device = {device!r} cannot be used here ({reason}). Use device = 'auto' or 'cpu'.") from None
 
 
-def _check_names(model: str, pretrained: str | None) -> None:
+def _check_names(model: str, pretrained: str | None, carries_own: bool) -> None:
+    if carries_own:
+        if pretrained not in (None, "random"):
+            raise InputError(
+                f"pretrained = {pretrained!r} is refused: model = {model!r} brings its own weights. Leave it out."
+            )
+        return
     names = open_clip.list_models()
     if model not in names:
         raise InputError(
-            f"unknown model {model!r}.{nearest(model, ['mini', *names])} Use mini, hf-hub:owner/name, local-dir:FOLDER, "
-            "or a name from open_clip.list_models()."
+            f"unknown model {model!r}.{nearest(model, ['mini', *names])} "
+            "Use mini, hf-hub:owner/name, local-dir:FOLDER, or a name from open_clip.list_models()."
         )
     tags = open_clip.list_pretrained_tags_by_model(model)
     if pretrained is None:

@@ -14,6 +14,8 @@ from .settings import find_params, read_yaml
 class _Spec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+
+class _Named(_Spec):
     classes: dict[str, str] | None = Field(None, description="the set's class name -> ours; others are left out")
     drop: tuple[str, ...] = Field((), description="the set's classes that are left out")
 
@@ -27,15 +29,23 @@ class Generated(_Spec):
     strength: float | None = None
     split: str | None = None
 
+    @model_validator(mode="after")
+    def _check(self) -> Generated:
+        if self.of is None and self.strength is not None:
+            raise ValueError("strength belongs to a set that is made `of` another")
+        if self.of is not None and self.split is not None:
+            raise ValueError("split belongs to a set that is drawn, not to one made `of` another")
+        return self
 
-class Folder(_Spec):
+
+class Folder(_Named):
     """One folder a class, as torchvision's ImageFolder reads it; an OOD set may be a flat folder of pictures."""
 
     kind: Literal["folder"]
     path: str
 
 
-class Parquet(_Spec):
+class Parquet(_Named):
     """Parquet files (a path or a glob) with a column of encoded pictures and one of class names."""
 
     kind: Literal["parquet"]
@@ -91,12 +101,19 @@ class Benchmark(BaseModel):
 
     @model_validator(mode="after")
     def _check(self) -> Benchmark:
-        if self.caption.count("{}") != 1:
-            raise ValueError(f"caption {self.caption!r} must hold {{}} once, where the class name goes")
+        if self.caption.count("{}") != 1 or self.caption.count("{") != 1:
+            raise ValueError(
+                f"caption {self.caption!r} must hold {{}} once, where the class name goes, and no other brace"
+            )
         if self.classes and len(set(self.classes)) < len(self.classes):
             raise ValueError(
                 f"class names stand twice: {sorted({c for c in self.classes if self.classes.count(c) > 1})}"
             )
+        for name in ("train", "validation", "test"):
+            if name in self.shift or name in self.ood:
+                raise ValueError(f"{name!r} is the name of an ID set; call the shift or OOD set otherwise")
+            if getattr(getattr(self.id, name), "of", None):
+                raise ValueError(f"the ID set {name!r} cannot be made of another set")
         both = set(self.shift) & set(self.ood)
         if both:
             raise ValueError(f"a set is either shift or OOD, not both: {sorted(both)}")
@@ -104,7 +121,10 @@ class Benchmark(BaseModel):
 
     def captions(self, classes: tuple[str, ...]) -> list[str]:
         """Return one caption a class, in label order."""
-        return [self.caption.format(name.replace("_", " ")) for name in classes]
+        found = [self.caption.replace("{}", name.replace("_", " ")) for name in classes]
+        if len(set(found)) < len(found):
+            raise InputError(f"several classes have one caption: {sorted({c for c in found if found.count(c) > 1})}.")
+        return found
 
     def data_key(self) -> dict[str, Any]:
         """Return what decides the pictures and captions: everything but titles and default settings."""

@@ -71,7 +71,9 @@ class BenchmarkData:
     @cached_property
     def classes(self) -> tuple[str, ...]:
         """Class names in label order."""
-        return self.benchmark.classes or tuple(sorted(set(self._kept(self.benchmark.id.train, names_only=True)[1])))
+        return self.benchmark.classes or tuple(
+            sorted(set(self._kept("train", self.benchmark.id.train, names_only=True)[1]))
+        )
 
     @cached_property
     def captions(self) -> list[str]:
@@ -118,33 +120,45 @@ class BenchmarkData:
         """Sets of other classes; labels are -1."""
         return {name: self._limited(self._load(name, spec, ood=True)) for name, spec in self.benchmark.ood.items()}
 
-    def check(self) -> None:
-        """List every set without decoding a picture, so that a missing folder or class shows before training."""
+    def check(self) -> str:
+        """List every set without decoding a picture, so that a missing folder or class shows before training.
+
+        Returns
+        -------
+        str
+            A hash of what train and validation list: names of files below the root, and class names.
+        """
+        digest = hashlib.sha256()
         named = {"train": self.benchmark.id.train, "test": self.benchmark.id.test, **self.benchmark.shift}
         if not isinstance(self.benchmark.id.validation, float):
             named["validation"] = self.benchmark.id.validation
         for name, spec in {**named, **self.benchmark.ood}.items():
             if isinstance(spec, Generated):
-                _generator(name, spec)
+                _generator(name, spec, ood=name not in named)
                 continue
-            names = self._kept(spec, flat=name in self.benchmark.ood, names_only=True)[1]
+            listing, names = self._kept(name, spec, flat=name not in named, names_only=True)
             if name in named:
                 self._labels(name, names)
+            if name in ("train", "validation"):
+                for place, class_name in zip(listing.places, names):
+                    digest.update(f"{place.removeprefix(str(self.root))}\0{class_name}\n".encode())
+        return digest.hexdigest()
 
     def _load(self, name: str, spec: SetSpec, ood: bool = False) -> ImageSet:
         if isinstance(spec, Generated):
             return self._generate(name, spec, ood)
-        listing, names = self._kept(spec, flat=ood)
+        listing, names = self._kept(name, spec, flat=ood)
         labels = np.full(len(listing.items), -1) if ood else self._labels(name, names)
         images = decode(listing.items, listing.places, self.benchmark.side)
         return ImageSet(name, images, labels.astype(np.int64), () if ood else tuple(np.unique(labels).tolist()))
 
     def _generate(self, name: str, spec: Generated, ood: bool) -> ImageSet:
-        generate = _generator(name, spec)
+        generate = _generator(name, spec, ood)
         if spec.of:
             source: ImageSet = getattr(self, spec.of)
             extra = {} if spec.strength is None else {"strength": spec.strength}
-            return replace(source, name=name, images_NHWC=generate(source.images_NHWC, **extra))
+            made = replace(source, name=name, images_NHWC=generate(source.images_NHWC, **extra))
+            return replace(made, labels_N=np.full(len(made), -1), covered=()) if ood else made
         drawn = generate(self.benchmark.side, **({"split": spec.split} if spec.split else {}))
         if ood:
             images = drawn[0] if isinstance(drawn, tuple) else drawn
@@ -153,7 +167,9 @@ class BenchmarkData:
         labels = self._labels(name, [generated.DIGIT_NAMES[i] for i in numbers])
         return ImageSet(name, images, labels, tuple(np.unique(labels).tolist()))
 
-    def _kept(self, spec: SetSpec, flat: bool = False, names_only: bool = False) -> tuple[Listing, list[str]]:
+    def _kept(
+        self, name: str, spec: SetSpec, flat: bool = False, names_only: bool = False
+    ) -> tuple[Listing, list[str]]:
         """Return the listing without what ``classes`` and ``drop`` leave out, and class names in our words."""
         if isinstance(spec, Generated):
             return Listing((), None, ()), list(generated.DIGIT_NAMES)
@@ -166,13 +182,15 @@ class BenchmarkData:
         absent = (set(spec.classes or {}) | set(spec.drop)) - set(listing.names)
         if absent:
             raise InputError(
-                f"{spec.path} has no class {sorted(absent)}, which the YAML's classes/drop name. "
+                f"{name} ({spec.path}) has no class {sorted(absent)}, which the YAML's classes/drop name. "
                 f"It has: {some(sorted(set(listing.names)))}."
             )
         taken = [
             i for i, n in enumerate(listing.names) if n not in spec.drop and (spec.classes is None or n in spec.classes)
         ]
         names = [listing.names[i] if spec.classes is None else spec.classes[listing.names[i]] for i in taken]
+        if not taken:
+            raise InputError(f"{name}: classes and drop leave no picture. It has: {some(sorted(set(listing.names)))}.")
         items = [listing.items[i] for i in taken] if listing.items else []
         return Listing(items, names, [listing.places[i] for i in taken]), names
 
@@ -196,11 +214,18 @@ class BenchmarkData:
         return data.take(np.sort(order[: self.limit]))
 
 
-def _generator(name: str, spec: Generated) -> Callable:
+def _generator(name: str, spec: Generated, ood: bool) -> Callable:
     known = generated.CORRUPTIONS if spec.of else generated.DRAWN
     if spec.name not in known:
         guess = nearest(spec.name, known)
         raise InputError(f"{name}: nothing generates {spec.name!r}.{guess} Known: {', '.join(known)}.")
+    splits = generated.LABELLED.get(spec.name)
+    if not spec.of and splits is None and not ood:
+        raise InputError(f"{name}: {spec.name!r} has no classes of the benchmark; it can be an OOD set.")
+    if not spec.of and spec.split not in (splits or (None,)):
+        raise InputError(
+            f"{name}: split = {spec.split!r} is refused for {spec.name!r}: {', '.join(splits or ('none',))}."
+        )
     return known[spec.name]
 
 

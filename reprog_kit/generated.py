@@ -53,8 +53,9 @@ def textures(side: int, count: int = 500, seed: int = 14) -> np.ndarray:
 
     photos, rng, cuts = load_sample_images().images, np.random.default_rng(seed), []
     for i in range(count):
-        photo, size = photos[i % len(photos)], int(rng.integers(side, 4 * side))
-        top, left = (int(rng.integers(0, extent - size)) for extent in photo.shape[:2])
+        photo = photos[i % len(photos)]
+        size = min(int(rng.integers(side, 4 * side)), *photo.shape[:2])
+        top, left = (int(rng.integers(0, max(1, extent - size))) for extent in photo.shape[:2])
         cut = Image.fromarray(photo[top : top + size, left : left + size])
         cuts.append(np.asarray(cut.resize((side, side), Image.Resampling.BICUBIC)))
     return np.stack(cuts)
@@ -91,7 +92,7 @@ def _glyphs(texts: Sequence[str], side: int, seed: int) -> np.ndarray:
 
 def invert(images: np.ndarray, strength: float = 1.0) -> np.ndarray:
     """Blend with the negative: 0 leaves the picture, 1 is its negative."""
-    return np.round(images * (1 - strength) + (255.0 - images) * strength).astype(np.uint8)
+    return np.round(images * (1 - strength) + (255.0 - images) * strength).clip(0, 255).astype(np.uint8)
 
 
 def noise(images: np.ndarray, strength: float = 60.0) -> np.ndarray:
@@ -123,12 +124,14 @@ def contrast(images: np.ndarray, strength: float = 0.3) -> np.ndarray:
 
 def pixelate(images: np.ndarray, strength: float = 4.0) -> np.ndarray:
     """Replace blocks of strength x strength px by their mean."""
-    block, side = int(strength), images.shape[1]
+    block, side = max(1, int(strength)), images.shape[1]
     small = max(1, side // block)
     shrunk = [Image.fromarray(i).resize((small, small), Image.Resampling.BOX) for i in images]
     return np.stack([np.asarray(s.resize((side, side), Image.Resampling.NEAREST)) for s in shrunk])
 
 
+# Those that draw the benchmark's classes, with the splits they have; the others are for OOD sets.
+LABELLED: dict[str, tuple[str, ...]] = {"digits": tuple(DIGIT_SPLITS), "printed_digits": ()}
 DRAWN: dict[str, Callable] = {
     f.__name__: f for f in (digits, printed_digits, letters, symbols, textures, noise_pictures)
 }

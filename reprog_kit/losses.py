@@ -10,6 +10,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
+def logits(images_BD: Tensor, texts_ND: Tensor, scale: float) -> Tensor:
+    """Return scaled cosines (B, N) in fp32 also under autocast: in bf16 a logit of 25 moves in steps of 0.125."""
+    with torch.autocast(images_BD.device.type, enabled=False):
+        widest = torch.promote_types(torch.float32, images_BD.dtype)
+        return scale * images_BD.to(widest) @ texts_ND.to(widest).T
+
+
 def focal(log_p: Tensor, gamma: float, alpha: float) -> Tensor:
     """Return the mean focal loss -alpha (1 - p)^gamma log p of log-probabilities of the right answer.
 
@@ -23,7 +30,7 @@ def caption_loss(
     images_BD: Tensor, classes_CD: Tensor, labels_B: Tensor, scale: float, gamma: float = 0.0, alpha: float = 1.0
 ) -> Tensor:
     """Return the loss of picking each picture's caption among the captions of all classes."""
-    log_p = F.log_softmax(scale * images_BD @ classes_CD.T, dim=1)
+    log_p = F.log_softmax(logits(images_BD, classes_CD, scale), dim=1)
     return focal(log_p.gather(1, labels_B[:, None]).squeeze(1), gamma, alpha)
 
 
@@ -48,7 +55,7 @@ def symmetric_loss(
     """
     if len(labels_B) == 0:
         raise ValueError("the loss of an empty batch is not defined")
-    logits_BB = scale * images_BD @ texts_BD.T
+    logits_BB = logits(images_BD, texts_BD, scale)
     if twins_are_positives:
         right_BB = labels_B[:, None] == labels_B[None, :]
     else:

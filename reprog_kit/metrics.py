@@ -1,6 +1,6 @@
 """Numbers from arrays: accuracy, calibration and OOD detection, each with a bootstrap interval.
 
-Shapes: N pictures, C classes, R resamples, U distinct scores. ID scores are larger for ID, and ID is the positive class.
+Shapes: N pictures, C classes, R resamples, U distinct scores. ID is the positive class.
 """
 
 from __future__ import annotations

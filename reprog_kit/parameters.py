@@ -33,7 +33,7 @@ def nearest(name: str, known: Iterable) -> str:
 class NotebookSettings(BaseModel):
     """The base of every notebook's settings: frozen, refuses what it does not know."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
 
     @field_validator("*", mode="before")
     @classmethod

@@ -36,7 +36,7 @@ def save_program(path: Path, method: Reprogrammer, settings: TrainSettings, clas
         "epoch": epoch,
     }
     tensors = {k: v.detach().cpu().contiguous() for k, v in method.program_state().items()}
-    write_whole(path, save(tensors, metadata={k: json.dumps(v) for k, v in about.items()}))
+    write_whole(path, save(tensors, metadata={"about": json.dumps(about, sort_keys=True)}))
 
 
 def load_program(path: Path, backbone: Backbone) -> Reprogrammer:
@@ -49,7 +49,7 @@ def load_program(path: Path, backbone: Backbone) -> Reprogrammer:
     """
     try:
         with safe_open(path, "pt") as file:
-            about = {k: json.loads(v) for k, v in (file.metadata() or {}).items()}
+            about = json.loads((file.metadata() or {}).get("about", "{}"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
         raise InputError(f"{path} is no whole program file ({error}). Copy it again or train anew.") from None

@@ -10,18 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from .backbone import Backbone, load_backbone
-from .benchmarks import Benchmark, load_benchmark
+from .benchmarks import load_benchmark
 from .datasets import BenchmarkData
 from .files import write_whole
 from .parameters import InputError, nearest
 from .programs import load_program, save_program
 from .reprogrammer import Reprogrammer
-from .settings import TrainSettings, find_params, in_project
+from .settings import TrainSettings, find_params, in_project, read_yaml
 from .train import Epoch, train
 
 # What a run is called does not depend on where and how fast it is computed; the benchmark's content and the backbone's
@@ -73,13 +74,13 @@ def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
     write_whole(path, "".join(json.dumps(row) + "\n" for row in rows))
 
 
-def run_name(settings: TrainSettings, benchmark: Benchmark, backbone: Backbone) -> str:
+def run_name(settings: TrainSettings, data: BenchmarkData, listed: str, backbone: Backbone) -> str:
     """Return a name that tells people the main choices and holds a hash of all that decides the result."""
     what = {k: v for k, v in settings.model_dump(mode="json").items() if k not in _NO_PART_OF_THE_NAME}
-    decides = json.dumps([what, benchmark.data_key(), backbone.fingerprint], sort_keys=True)
+    decides = json.dumps([what, data.benchmark.data_key(), listed, backbone.fingerprint], sort_keys=True)
     model = settings.model.removeprefix("local-dir:").removeprefix("hf-hub:").rstrip("/").split("/")[-1]
     digest = hashlib.sha256(decides.encode()).hexdigest()[:8]
-    return f"{benchmark.name}-{settings.method}-{model}-s{settings.seed}-{digest}"
+    return f"{data.benchmark.name}-{settings.method}-{model}-s{settings.seed}-{digest}"
 
 
 def prepare(settings: TrainSettings) -> tuple[Run, Reprogrammer, BenchmarkData]:
@@ -91,16 +92,16 @@ def prepare(settings: TrainSettings) -> tuple[Run, Reprogrammer, BenchmarkData]:
         If anything asked for cannot be had.
     """
     backbone = load_backbone(settings.model, settings.pretrained, settings.device)
-    benchmark = load_benchmark(settings.dataset)
-    data = BenchmarkData(benchmark, settings.data_root, settings.limit)
-    data.check()
+    data = BenchmarkData(load_benchmark(settings.dataset), settings.data_root, settings.limit)
+    listed = data.check()
     method = Reprogrammer.from_settings(backbone, data.captions, settings)
     method.optimizers(settings)  # refuses a program with nothing to train
     found = {"padding": method.padding, "image_size": method.image_size, "data_root": str(data.root.resolve())}
     if settings.dataset.endswith((".yaml", ".yml")):  # evaluation may start from another folder
         found["dataset"] = str(find_params(settings.dataset))
     settings = settings.model_copy(update=found)
-    return Run(in_project(settings.runs) / run_name(settings, benchmark, backbone), settings), method, data
+    name = run_name(settings, data, listed, backbone)
+    return Run(in_project(settings.runs) / name, settings), method, data
 
 
 def train_run(settings: TrainSettings) -> Run:
@@ -114,21 +115,25 @@ def train_run(settings: TrainSettings) -> Run:
         If anything asked for cannot be had; nothing is written then.
     """
     run, method, data = prepare(settings)
+    checkpoint = run.folder / "checkpoint.safetensors"
     if run.finished and settings.resume:
+        checkpoint.unlink(missing_ok=True)
         print(f"{run.name} is finished already; resume = False trains it anew.")
         return run
     fit, validation = data.train, data.validation
-    state = _checkpoint(run) if settings.resume else None
+    state, done = (_checkpoint(checkpoint) if settings.resume else None), 0
     try:
         for epoch in train(method, fit, validation, run.settings, state):
             _keep(run, method, data, epoch)
+            done = epoch.record["epoch"]
     except KeyboardInterrupt:
-        done = len(run.history)
-        if not done:
+        if not done and state is None:
             raise
-        print(f"\nstopped after {done} of {settings.epochs} epochs; {run.name} is usable, and goes on when run again.")
+        print(
+            f"\nstopped after {len(run.history)} of {settings.epochs} epochs; {run.name} is usable, and goes on if run."
+        )
     if run.finished:
-        (run.folder / "checkpoint.safetensors").unlink(missing_ok=True)
+        checkpoint.unlink(missing_ok=True)
     return run
 
 
@@ -146,8 +151,7 @@ def _keep(run: Run, method: Reprogrammer, data: BenchmarkData, epoch: Epoch) -> 
     write_whole(run.folder / "checkpoint.safetensors", save(epoch.state))
 
 
-def _checkpoint(run: Run) -> dict[str, Tensor] | None:
-    path = run.folder / "checkpoint.safetensors"
+def _checkpoint(path: Path) -> dict[str, Tensor] | None:
     if not path.is_file():
         return None
     try:
@@ -202,5 +206,8 @@ def find_run(name: str, runs: str = "runs") -> Run:
             raise InputError(
                 f"no run {name!r} in {root}.{nearest(name, names)} There are: {', '.join(names) or 'none'}."
             )
-    settings = yaml.safe_load((folder / "settings.yaml").read_text())
-    return Run(folder.resolve(), TrainSettings(**settings))
+    made = read_yaml(folder / "settings.yaml")
+    try:
+        return Run(folder.resolve(), TrainSettings(**made))
+    except ValidationError as error:
+        raise InputError(f"{folder / 'settings.yaml'} does not fit this version: {error}\nTrain it anew.") from None

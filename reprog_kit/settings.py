@@ -125,7 +125,7 @@ class TrainSettings(NotebookSettings):
 class EvaluateSettings(NotebookSettings):
     """What the evaluation of one run needs to know; the rest stands in the run."""
 
-    run: str = Field("newest", description="a run's folder or its name in runs/; newest: the last finished one")
+    run: str = Field("newest", description="a run's folder or its name in runs/; newest: the one trained last")
     alpha: float | None = Field(
         None, ge=0, le=1, description="share of the zero-shot features; default: validation chooses"
     )

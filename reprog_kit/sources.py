@@ -21,7 +21,7 @@ from .parameters import InputError
 
 @dataclass(frozen=True)
 class Listing:
-    """A set before it is decoded: each picture (path or encoded bytes), its class name in the set's own words, its place.
+    """A set before it is decoded: pictures (paths or encoded bytes), class names in the set's own words, places.
 
     A flat folder has no ``names``; a listing made for its names alone has no ``items``.
     """
@@ -59,19 +59,23 @@ def list_folder(root: Path, spec: Folder, flat: bool = False) -> Listing:
 def list_parquet(root: Path, spec: Parquet, names_only: bool = False) -> Listing:
     """List the pictures of one or many parquet files; `names_only` leaves the pictures' bytes on the disk."""
     import pyarrow.parquet as pq
+    from pyarrow import ArrowException
 
     files = sorted(glob.glob(str(root / Path(spec.path).expanduser())))
     if not files:
         raise InputError(_missing(root / spec.path, root))
     items, names, places = [], [], []
     for file in files:
-        present = pq.read_schema(file).names
         wanted = [spec.image, spec.label] + (["split"] if spec.split else [])
-        if not set(wanted) <= set(present):
-            raise InputError(f"{file} has the columns {', '.join(present)}; the YAML asks for {', '.join(wanted)}.")
         filters = [("split", "==", spec.split)] if spec.split else None
-        columns = [spec.label] if names_only else [spec.image, spec.label]
-        table = pq.read_table(file, columns=columns, filters=filters).to_pydict()
+        try:
+            present = pq.read_schema(file).names
+            if not set(wanted) <= set(present):
+                raise InputError(f"{file} has the columns {', '.join(present)}; the YAML asks for {', '.join(wanted)}.")
+            columns = [spec.label] if names_only else [spec.image, spec.label]
+            table = pq.read_table(file, columns=columns, filters=filters).to_pydict()
+        except (ArrowException, OSError) as error:
+            raise InputError(f"{file} cannot be read as a parquet file ({error}). Copy or download it again.") from None
         names += [str(v) for v in table[spec.label]]
         places += [f"{file}, row {i}" for i in range(len(table[spec.label]))]
         # Hugging Face writes {"bytes": …, "path": …}; a plain table holds the bytes themselves.
@@ -109,7 +113,7 @@ def decode(items: Sequence[str | bytes], places: Sequence[str], side: int) -> np
             source = io.BytesIO(items[i]) if isinstance(items[i], bytes) else items[i]
             with Image.open(source) as picture:
                 out[i] = fit(picture, side)
-        except (OSError, UnidentifiedImageError, ValueError) as error:
+        except (OSError, UnidentifiedImageError, Image.DecompressionBombError, ValueError, AttributeError) as error:
             raise InputError(f"{places[i]} cannot be read as a picture ({error}). Replace or remove it.") from None
 
     with ThreadPoolExecutor() as pool:
@@ -119,7 +123,10 @@ def decode(items: Sequence[str | bytes], places: Sequence[str], side: int) -> np
 
 def fit(picture: Image.Image, side: int) -> np.ndarray:
     """Return a PIL picture, upright and RGB, as a uint8 square (side, side, 3)."""
-    picture = ImageOps.exif_transpose(picture).convert("RGB")
+    picture = ImageOps.exif_transpose(picture)
+    if picture.mode.startswith("I"):  # 16 bits a pixel: Pillow would cut everything above 255 off
+        picture = Image.fromarray((np.asarray(picture) / 257).clip(0, 255).round().astype(np.uint8))
+    picture = picture.convert("RGB")
     resized = (
         vision.resize(picture, side, interpolation=InterpolationMode.BICUBIC) if min(picture.size) != side else picture
     )

@@ -92,14 +92,14 @@ def test_under_autocast_the_similarities_keep_full_precision(loss):
     images = torch.nn.functional.normalize(images + 0.1 * classes[labels], dim=1)
     texts = classes[labels] if loss is symmetric_loss else classes
 
-    def gradient() -> torch.Tensor:
+    def gradient(autocast: bool) -> torch.Tensor:
         leaf = images.clone().requires_grad_()
-        loss(leaf, texts, labels, 20.0).backward()
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            value = loss(leaf, texts, labels, 20.0)
+        value.backward()  # outside, as the training loop does it
         return leaf.grad
 
-    exact = gradient()
-    with torch.autocast("cpu", torch.bfloat16):
-        rough = gradient()
+    exact, rough = gradient(False), gradient(True)
     assert (rough - exact).norm() / exact.norm() < 1e-3
 
 
