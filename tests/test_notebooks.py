@@ -66,7 +66,7 @@ def test_reproduce_leaves_run_results_and_one_page_with_figures(executed):
     assert {r["method"] for r in rows} == {"zero_shot", "reprogrammer", "residual"}
     assert all(0 <= r["value"] <= 1 for r in rows) and all(r["low"] <= r["high"] for r in rows)
     html = page.read_text()
-    assert html.count("Plotly.newPlot") == 7
+    assert html.count('<div class="plotly-graph-div"') == 7
     assert len(html) < 9_000_000  # plotly's library once
     assert "step/s" not in html
 
