@@ -139,16 +139,22 @@ def train_run(settings: TrainSettings) -> Run:
 
 def _keep(run: Run, method: Reprogrammer, data: BenchmarkData, epoch: Epoch) -> None:
     """Write what the epoch left. The checkpoint comes last: a kill before it repeats the epoch, to the same result."""
-    if epoch.record["epoch"] == 1:  # only now is there something to put in the place of an earlier run
-        shutil.rmtree(run.folder, ignore_errors=True)
-        dump = run.settings.model_dump(mode="json")
-        write_whole(run.folder / "settings.yaml", yaml.safe_dump(dump, sort_keys=False))
-    before = run.history[: epoch.record["epoch"] - 1]
-    best = max((row["validation_accuracy"] for row in before), default=-1.0)
-    if run.settings.keep == "last" or epoch.record["validation_accuracy"] > best:
-        save_program(run.folder / "program.safetensors", method, run.settings, data.classes, epoch.record["epoch"])
-    write_rows(run.folder / "history.jsonl", [*before, epoch.record])
-    write_whole(run.folder / "checkpoint.safetensors", save(epoch.state))
+    number, accuracy = epoch.record["epoch"], epoch.record["validation_accuracy"]
+    before = run.history[: number - 1]
+    try:
+        if number == 1:  # only now is there something to put in the place of an earlier run
+            shutil.rmtree(run.folder, ignore_errors=True)
+            dump = run.settings.model_dump(mode="json")
+            write_whole(run.folder / "settings.yaml", yaml.safe_dump(dump, sort_keys=False))
+        best = max((row["validation_accuracy"] for row in before), default=-1.0)
+        if run.settings.keep == "last" or accuracy > best:
+            save_program(run.folder / "program.safetensors", method, run.settings, data.classes, number)
+        write_rows(run.folder / "history.jsonl", [*before, epoch.record])
+        write_whole(run.folder / "checkpoint.safetensors", save(epoch.state))
+    except InputError:
+        if number == 1:  # a full disk leaves no half of a run
+            shutil.rmtree(run.folder, ignore_errors=True)
+        raise
 
 
 def _checkpoint(path: Path) -> dict[str, Tensor] | None:

@@ -2,10 +2,12 @@
 
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -440,3 +442,18 @@ def test_the_same_yaml_over_other_pictures_is_not_taken_for_a_finished_run(colou
         (other / "train" / "red" / f"0{i}.png").unlink()
     train_run(colours(epochs=1, data_root=str(other)))
     assert count_passes == [1, 1]
+
+
+def test_a_disk_that_fills_up_in_the_first_epoch_leaves_no_run(colours):
+    """The settings are written, a larger file no longer: a real short write, by RLIMIT_FSIZE."""
+    settings = colours()
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limit[1]))
+    try:
+        with pytest.raises(InputError, match="could not be written"):
+            train_run(settings)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert list(Path(settings.runs).glob("*/*")) == []
