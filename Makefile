@@ -28,7 +28,8 @@ lint: $(STAMP)  ## code and notebooks: style, and no committed outputs
 
 lab: $(STAMP)  ## JupyterLab on localhost, with its token, without news
 	$(PYTHON) -m jupyter lab --ServerApp.ip=127.0.0.1 --LabApp.news_url=None \
-	  --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate notebooks/train.ipynb
+	  --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate \
+	  $(if $(filter 0,$(shell id -u)),--allow-root) notebooks/train.ipynb
 
 figures: $(STAMP)  ## the README's figure, from the newest run
 	$(PYTHON) -c "from reprog_kit import find_run, plots; plots.comparison(find_run('newest').results) \
