@@ -92,7 +92,7 @@ class BenchmarkData:
                 f"validation: {held_out} of the {len(train)} training pictures cannot be held out: {error} "
                 "Give a larger share, more pictures, or a validation set of its own."
             ) from None
-        fit, rest = (replace(train.take(np.sort(part))) for part in parts)
+        fit, rest = (train.take(np.sort(part)) for part in parts)
         return self._limited(fit), self._limited(replace(rest, name="validation"))
 
     @property

@@ -87,9 +87,10 @@ def reproduce(dataset: str, **parameters: Any) -> Path:
     """Train on a benchmark, evaluate, and return the path of one page with all that was found."""
     settings = TrainSettings.build(dataset=dataset, **parameters)
     run, _, data = prepare(settings)  # refuses what cannot be had before a kernel starts
-    work = run.folder.parent / "notebooks"
-    trained = run_notebook("train", work / f"{run.name}-train.ipynb", dataset=dataset, **parameters)
-    evaluated = run_notebook(
-        "evaluate", work / f"{run.name}-evaluate.ipynb", run=str(run.folder), runs=str(run.folder.parent)
-    )
+    runs = run.folder.parent
+    # The kernels start in the project's folder, so they get the paths as they are from here.
+    found = {"dataset": run.settings.dataset, "data_root": run.settings.data_root, "runs": str(runs)}
+    trained = run_notebook("train", runs / "notebooks" / f"{run.name}-train.ipynb", **{**parameters, **found})
+    scored = {"run": str(run.folder), "runs": str(runs), "device": parameters.get("device")}
+    evaluated = run_notebook("evaluate", runs / "notebooks" / f"{run.name}-evaluate.ipynb", **scored)
     return page([trained, evaluated], run.folder / "report.html", data.benchmark.title or data.benchmark.name)

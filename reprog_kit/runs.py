@@ -129,9 +129,8 @@ def train_run(settings: TrainSettings) -> Run:
     except KeyboardInterrupt:
         if not done and state is None:
             raise
-        print(
-            f"\nstopped after {len(run.history)} of {settings.epochs} epochs; {run.name} is usable, and goes on if run."
-        )
+        done = f"\nstopped after {len(run.history)} of {settings.epochs} epochs"
+        print(f"{done}; {run.name} is usable, and goes on when it is trained again.")
     if run.finished:
         checkpoint.unlink(missing_ok=True)
     return run

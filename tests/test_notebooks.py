@@ -80,6 +80,20 @@ def test_headless_notebooks_hold_no_widget_state_and_show_the_progress(executed)
     assert any("images/s" in t for t in texts)
 
 
+def test_reproduce_hands_relative_paths_to_the_kernels_as_they_are_from_here(tmp_path, monkeypatch):
+    from reprog_kit import reproduce as module
+
+    handed = []
+    monkeypatch.setattr(module, "run_notebook", lambda name, out, **given: handed.append(given) or out)
+    monkeypatch.setattr(module, "page", lambda notebooks, out, title: out)
+    (tmp_path / "mine.yaml").write_text((project_root() / "params" / "demo.yaml").read_text())
+    monkeypatch.chdir(tmp_path)
+    module.reproduce("mine.yaml", data_root="pictures", runs=str(tmp_path / "runs"))
+    assert handed[0]["dataset"] == str(tmp_path / "mine.yaml")
+    assert handed[0]["data_root"] == str(tmp_path / "pictures")
+    assert Path(handed[1]["run"]).parent == tmp_path / "runs"
+
+
 @pytest.mark.notebook
 @pytest.mark.xdist_group("notebooks")
 def test_papermill_from_notebooks_folder_refuses_an_unknown_parameter_and_writes_no_run(tmp_path):
