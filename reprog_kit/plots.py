@@ -51,23 +51,36 @@ def _styled(figure: go.Figure, title: str, height: int = 380) -> go.Figure:
     return figure
 
 
+def _curves(table: pd.DataFrame, accuracy: str, label: str) -> go.Figure:
+    """Return the columns loss and `accuracy` over the epochs, side by side."""
+    figure = make_subplots(1, 2, subplot_titles=("training loss", label), horizontal_spacing=0.12)
+    style = {"mode": "lines+markers", "line": {"color": COLOURS["reprogrammer"]}}
+    figure.add_scatter(x=table["epoch"], y=table["loss"], row=1, col=1, **style)
+    figure.add_scatter(x=table["epoch"], y=100 * table[accuracy], row=1, col=2, **style)
+    figure.update_xaxes(title="epoch").update_yaxes(title="nats", rangemode="tozero", row=1, col=1)
+    return figure.update_yaxes(title="%", row=1, col=2).update_layout(showlegend=False)
+
+
 def training_curves(history: Sequence[Mapping]) -> go.Figure:
-    """Return loss and validation accuracy over the epochs."""
+    """Return loss and validation accuracy over the epochs of a run."""
     table = pd.DataFrame(history)
     best = table["validation_accuracy"].idxmax()
-    figure = make_subplots(1, 2, subplot_titles=("training loss", "validation accuracy"), horizontal_spacing=0.12)
-    line = {"color": COLOURS["reprogrammer"]}
-    figure.add_scatter(x=table["epoch"], y=table["loss"], mode="lines+markers", line=line, row=1, col=1)
-    accuracy = 100 * table["validation_accuracy"]
-    figure.add_scatter(x=table["epoch"], y=accuracy, mode="lines+markers", line=line, row=1, col=2)
+    epoch, accuracy = table["epoch"][best], 100 * table["validation_accuracy"][best]
+    figure = _curves(table, "validation_accuracy", "validation accuracy")
     figure.add_scatter(
-        x=[table["epoch"][best]], y=[accuracy[best]], mode="markers", row=1, col=2,
+        x=[epoch], y=[accuracy], mode="markers", row=1, col=2,
         marker={"size": 14, "symbol": "circle-open", "color": OOD_COLOUR, "line": {"width": 2}},
     )  # fmt: skip
-    figure.update_xaxes(title="epoch").update_yaxes(title="nats", rangemode="tozero", row=1, col=1)
-    figure.update_yaxes(title="%", row=1, col=2).update_layout(showlegend=False)
     speed = f"{table['images_per_s'].median():.0f} images/s"
-    return _styled(figure, f"Best on validation: {accuracy[best]:.1f}% in epoch {table['epoch'][best]} ({speed})")
+    return _styled(figure, f"Best on validation: {accuracy:.1f}% in epoch {epoch} ({speed})")
+
+
+def pretraining_curves(history: Sequence[Mapping]) -> go.Figure:
+    """Return loss, and accuracy over a batch's distinct captions, over the epochs of a pre-training."""
+    table = pd.DataFrame(history)
+    last = table.iloc[-1]
+    title = f"{100 * last['accuracy']:.1f}% of the pictures find their caption in epoch {last['epoch']:.0f}"
+    return _styled(_curves(table, "accuracy", "accuracy over the batch's captions"), title)
 
 
 def _png(pixels_HWC: np.ndarray) -> str:
