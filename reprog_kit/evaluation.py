@@ -6,6 +6,7 @@ Shapes: N pictures, C classes, D embedding.
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -44,6 +45,7 @@ class Evaluation:
         self.settings, self.run = settings, find_run(settings.run, settings.runs)
         self.method, self.data = load_run(self.run, settings.device, settings.data_root)
         self.zero_shot = Reprogrammer(self.method.backbone, self.method.captions, program="none")
+        self._features: dict[tuple[str, str], np.ndarray] = {}
 
     @cached_property
     def heads(self) -> dict[str, Head]:
@@ -60,10 +62,13 @@ class Evaluation:
         return named
 
     def features(self, method: str, data: ImageSet) -> np.ndarray:
-        """Return image features (N, D) of ``zero_shot`` or ``reprogrammer``, from the cache if they are there."""
-        model = self.zero_shot if method == "zero_shot" else self.method
-        cache, precision = in_project(self.settings.runs) / "cache", self.run.settings.precision
-        return features(model, data, cache, self.settings.batch_size, precision)
+        """Return image features (N, D) of ``zero_shot`` or ``reprogrammer``; read or computed once, then held."""
+        key = (method, data.fingerprint)
+        if key not in self._features:
+            model = self.zero_shot if method == "zero_shot" else self.method
+            cache, precision = in_project(self.settings.runs) / "cache", self.run.settings.precision
+            self._features[key] = features(model, data, cache, self.settings.batch_size, precision)
+        return self._features[key]
 
     def cosines(self, method: str, data: ImageSet, alpha: float | None = None) -> tuple[np.ndarray, float]:
         """Return similarities (N, C) and the logit scale of a method; ``residual`` at an alpha (default: `alpha`)."""
@@ -80,8 +85,8 @@ class Evaluation:
     def validation_curve(self) -> np.ndarray:
         """Validation accuracy of the residual at every alpha of `ALPHAS`."""
         data = self.data.validation
-        curve = [accuracy(self._logits("residual", data, a), data.labels_N, resamples=0).value for a in ALPHAS]
-        return np.array(curve)
+        logits = (masked_logits(self.cosines("residual", data, alpha)[0], data.covered) for alpha in ALPHAS)
+        return np.array([accuracy(found, data.labels_N, resamples=0).value for found in logits])
 
     @cached_property
     def alpha(self) -> float:
@@ -89,10 +94,6 @@ class Evaluation:
         if self.settings.alpha is not None:
             return self.settings.alpha
         return one_standard_error(ALPHAS, self.validation_curve, len(self.data.validation))
-
-    def _logits(self, method: str, data: ImageSet, alpha: float | None = None) -> np.ndarray:
-        cosines, scale = self.cosines(method, data, alpha)
-        return masked_logits(scale * cosines, data.covered)
 
     def scores(self, method: str, data: ImageSet, score: str | None = None) -> np.ndarray:
         """Return the ID scores (N,) of a set; larger is more in-distribution."""
@@ -121,13 +122,14 @@ class Evaluation:
     def _rows_of(self, method: str) -> list[dict]:
         resamples, rows, id_scores = self.settings.resamples, [], {}
         for name, (role, data) in self.sets.items():
+            cosines, scale = self.cosines(method, data)
             if role != "ood":
-                logits = self._logits(method, data)
+                logits = masked_logits(scale * cosines, data.covered)
                 for metric, function in (("accuracy", accuracy), ("calibration_error", calibration_error)):
                     estimate = function(logits, data.labels_N, resamples=resamples)
                     rows.append(self._row(method, name, role, None, metric, estimate, len(data)))
             for score in SCORES if role in ("id", "ood") else ():
-                scores = self.scores(method, data, score)
+                scores = SCORES[score](cosines, scale)
                 if role == "id":
                     id_scores[score] = scores
                     continue
@@ -162,14 +164,21 @@ class Evaluation:
         }
 
 
-def summary(rows: list[dict], score: str = "msp") -> pd.DataFrame:
-    """Return the paper's three axes, one line a method, in percent: ID and shift accuracy, FPR95 and AUROC (means)."""
+def latest(rows: Sequence[Mapping]) -> pd.DataFrame:
+    """Return rows as a table; of a residual that was evaluated at several alphas, the last one's alone."""
     table = pd.DataFrame(rows)
+    return table[table["alpha"] == table.groupby("method")["alpha"].transform("last")]
+
+
+def summary(rows: Sequence[Mapping], score: str = "msp") -> pd.DataFrame:
+    """Return the paper's three axes in percent: ID and shift accuracy, FPR95 and AUROC (means).
+
+    One line a method; a residual that was evaluated at several alphas has a line for each.
+    """
     lines = {}
-    for method in table["method"].unique():
-        of = table[table["method"] == method]
+    for (method, alpha), of in pd.DataFrame(rows).groupby(["method", "alpha"], sort=False):
         right, detected = of[of["metric"] == "accuracy"], of[of["score"] == score]
-        name = f"{method} (alpha {of['alpha'].iloc[0]:.2f})" if method == "residual" else method
+        name = f"{method} (alpha {alpha:.2f})" if method == "residual" else method
         lines[name] = {
             "ID accuracy": right[right["role"] == "id"]["value"].mean(),
             "shift accuracy": right[right["role"] == "shift"]["value"].mean(),
@@ -179,9 +188,9 @@ def summary(rows: list[dict], score: str = "msp") -> pd.DataFrame:
     return (100 * pd.DataFrame(lines).T).round(1).rename_axis("method")
 
 
-def per_set(rows: list[dict], score: str = "msp") -> pd.DataFrame:
+def per_set(rows: Sequence[Mapping], score: str = "msp") -> pd.DataFrame:
     """Return one line a set, one column a method: accuracy, or AUROC for an OOD set, in percent with its interval."""
-    table = pd.DataFrame(rows)
+    table = latest(rows)
     shown = table[(table["metric"] == "accuracy") | ((table["metric"] == "auroc") & (table["score"] == score))].copy()
 
     def text(row: pd.Series) -> str:
@@ -189,6 +198,6 @@ def per_set(rows: list[dict], score: str = "msp") -> pd.DataFrame:
         return f"{100 * row['value']:.1f}{interval}"
 
     shown["text"] = shown.apply(text, axis=1)
-    wide = shown.pivot_table(index=["role", "set", "metric", "n"], columns="method", values="text", aggfunc="last")
+    wide = shown.pivot_table(index=["role", "set", "metric", "n"], columns="method", values="text", aggfunc="first")
     order = sorted(wide.index, key=lambda key: (("id", "shift", "ood").index(key[0]), key[1]))
     return wide.loc[order, [m for m in METHODS if m in wide]]

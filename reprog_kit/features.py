@@ -60,7 +60,7 @@ def content_key(method: Reprogrammer, data: ImageSet, precision: str = "auto") -
 
 
 def batches(images_NHWC: np.ndarray, size: int, device: torch.device):
-    """Yield uint8 batches on the device, the next one copied while this one is worked on."""
+    """Yield uint8 batches on the device; to a GPU they are copied from pinned memory, without waiting."""
     for start in range(0, len(images_NHWC), size):
         batch = torch.from_numpy(np.ascontiguousarray(images_NHWC[start : start + size]))
         yield batch.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else batch.to(device)

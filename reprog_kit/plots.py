@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from plotly.subplots import make_subplots
 
-from .evaluation import ALPHAS, Evaluation, summary
+from .evaluation import ALPHAS, Evaluation, latest, summary
 from .metrics import detection
 from .parameters import in_jupyterlab
 from .reprogrammer import Reprogrammer
@@ -144,7 +144,7 @@ def tokens_moved(method: Reprogrammer, most: int = 20) -> go.Figure:
 
 def comparison(rows: Sequence[Mapping], score: str = "msp") -> go.Figure:
     """Return accuracy on ID and shift sets, and AUROC on OOD sets, of every method, with bootstrap intervals."""
-    table = pd.DataFrame(rows)
+    table = latest(rows)
     shown = {
         1: table[(table["metric"] == "accuracy")],
         2: table[(table["metric"] == "auroc") & (table["score"] == score)],
@@ -167,7 +167,7 @@ def comparison(rows: Sequence[Mapping], score: str = "msp") -> go.Figure:
 
 def finding(rows: Sequence[Mapping], score: str = "msp") -> str:
     """Return one sentence, computed, on what reprogramming and its residual changed against zero-shot, in points."""
-    table = summary(list(rows), score)
+    table = summary(latest(rows).to_dict("records"), score)
     plain = table.loc["zero_shot"]
     parts = []
     for name in table.index.drop("zero_shot"):

@@ -45,6 +45,8 @@ class Reprogrammer(nn.Module):
         seed: int = 1,
     ):
         super().__init__()
+        if program not in ("both", "image", "text", "none"):
+            raise InputError(f"program = {program!r} is refused: both, image, text or none.")
         self.backbone, self.captions = backbone, list(captions)
         self.image_size = image_size or backbone.side
         self.padding = default_padding(backbone.side) if padding is None else padding

@@ -58,10 +58,13 @@ class Run:
         return read_rows(self.folder / "results.jsonl")
 
     def add_results(self, rows: list[dict[str, Any]]) -> None:
-        """Add rows to the ledger; a row about the same thing is replaced."""
-        about = ("method", "alpha", "set", "score", "metric")
-        kept = {tuple(row.get(k) for k in about): row for row in [*self.results, *rows]}
-        write_rows(self.folder / "results.jsonl", list(kept.values()))
+        """Add rows to the end of the ledger; what said the same thing before is dropped."""
+
+        def about(row: dict[str, Any]) -> tuple:
+            return tuple(row.get(k) for k in ("method", "alpha", "set", "score", "metric"))
+
+        new = {about(row) for row in rows}
+        write_rows(self.folder / "results.jsonl", [row for row in self.results if about(row) not in new] + rows)
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:

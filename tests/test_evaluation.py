@@ -11,6 +11,7 @@ from reprog_kit import features as features_module
 from reprog_kit.evaluation import ALPHAS, METHODS, Evaluation, per_set, summary
 from reprog_kit.metrics import DETECTION_METRICS
 from reprog_kit.parameters import InputError
+from reprog_kit.plots import finding
 from reprog_kit.programs import load_program
 from reprog_kit.reprogrammer import Reprogrammer
 from reprog_kit.runs import train_run
@@ -190,6 +191,18 @@ def test_the_summary_means_the_sets_of_a_role(made):
             sum(value(rows, method, s, "auroc", "energy") for s in ("other", "blocks")) / 2,
         ]
         assert line == pytest.approx([100 * e for e in expected], abs=0.0501)
+
+
+def test_a_ledger_with_two_alphas_keeps_them_apart_and_shows_the_last_one(made):
+    first, second = ([dict(r) for r in again(made, alpha=alpha).rows()] for alpha in (0.25, 0.75))
+    ledger = made[0].run.results
+    table = summary(ledger)
+    for rows, name in ((first, "residual (alpha 0.25)"), (second, "residual (alpha 0.75)")):
+        assert table.loc[name].equals(summary(rows).loc[name])
+    assert per_set(ledger).equals(per_set(second))
+    assert finding(ledger) == finding(second)
+    again(made, alpha=0.25).rows()  # now 0.25 is the last one again
+    assert per_set(made[0].run.results).equals(per_set(first))
 
 
 def test_the_table_of_sets_has_a_line_a_set_with_its_interval(made):

@@ -331,7 +331,7 @@ def test_the_ledger_replaces_a_row_about_the_same_thing_and_keeps_the_others(tmp
     run.add_results([row, *others])
     run.add_results([{**row, "value": 0.75}])
     assert len(run.results) == 6
-    assert [r["value"] for r in run.results] == [0.75] + 5 * [0.5]
+    assert [r["value"] for r in run.results] == 5 * [0.5] + [0.75]  # the newest stand last
     run.add_results([])
     assert len(run.results) == 6
 
