@@ -81,8 +81,10 @@ class Benchmark(BaseModel):
         The sentence about a picture, with ``{}`` for the class name.
     side : int
         Side in px at which pictures are held (shorter side resized, centre-cropped).
-    settings, recipes : dict
-        Defaults of `reprog_kit.settings.TrainSettings`, for every recipe and for one.
+    templates : tuple of str
+        Sentences, as ``caption`` is, of the zero-shot prompt ensemble; none: there is no ensemble.
+    settings, methods, recipes : dict
+        Defaults of `reprog_kit.settings.TrainSettings`: for all, for a method, for a recipe.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
@@ -92,19 +94,22 @@ class Benchmark(BaseModel):
     description: str = ""
     classes: tuple[str, ...] | None = None
     caption: str = "a photo of a {}"
+    templates: tuple[str, ...] = ()
     side: int = Field(gt=0)
     id: InDistribution
     shift: dict[str, SetSpec] = {}
     ood: dict[str, SetSpec] = {}
     settings: dict[str, Any] = {}
+    methods: dict[str, dict[str, Any]] = {}
     recipes: dict[str, dict[str, Any]] = {}
 
     @model_validator(mode="after")
     def _check(self) -> Benchmark:
-        if self.caption.count("{}") != 1 or self.caption.count("{") != 1:
-            raise ValueError(
-                f"caption {self.caption!r} must hold {{}} once, where the class name goes, and no other brace"
-            )
+        for sentence in (self.caption, *self.templates):
+            if sentence.count("{}") != 1 or sentence.count("{") != 1:
+                raise ValueError(
+                    f"caption {sentence!r} must hold {{}} once, where the class name goes, and no other brace"
+                )
         if self.classes and len(set(self.classes)) < len(self.classes):
             raise ValueError(
                 f"class names stand twice: {sorted({c for c in self.classes if self.classes.count(c) > 1})}"
@@ -119,16 +124,17 @@ class Benchmark(BaseModel):
             raise ValueError(f"a set is either shift or OOD, not both: {sorted(both)}")
         return self
 
-    def captions(self, classes: tuple[str, ...]) -> list[str]:
-        """Return one caption a class, in label order."""
-        found = [self.caption.replace("{}", name.replace("_", " ")) for name in classes]
+    def captions(self, classes: tuple[str, ...], template: str | None = None) -> list[str]:
+        """Return one caption a class, in label order; from another template than ``caption`` if one is given."""
+        found = [(template or self.caption).replace("{}", name.replace("_", " ")) for name in classes]
         if len(set(found)) < len(found):
             raise InputError(f"several classes have one caption: {sorted({c for c in found if found.count(c) > 1})}.")
         return found
 
     def data_key(self) -> dict[str, Any]:
         """Return what decides the pictures and captions: everything but titles and default settings."""
-        return self.model_dump(mode="json", exclude={"title", "description", "settings", "recipes"})
+        rest = {"title", "description", "templates", "settings", "methods", "recipes"}
+        return self.model_dump(mode="json", exclude=rest)
 
 
 def load_benchmark(dataset: str) -> Benchmark:

@@ -84,7 +84,7 @@ class BenchmarkData:
     def _train_and_validation(self) -> tuple[ImageSet, ImageSet]:
         held_out, train = self.benchmark.id.validation, self._load("train", self.benchmark.id.train)
         if not isinstance(held_out, float):
-            return self._limited(train), self._limited(self._load("validation", held_out))
+            return limited(train, self.limit), limited(self._load("validation", held_out), self.limit)
         try:
             parts = train_test_split(np.arange(len(train)), test_size=held_out, stratify=train.labels_N, random_state=0)
         except ValueError as error:
@@ -93,7 +93,7 @@ class BenchmarkData:
                 "Give a larger share, more pictures, or a validation set of its own."
             ) from None
         fit, rest = (train.take(np.sort(part)) for part in parts)
-        return self._limited(fit), self._limited(replace(rest, name="validation"))
+        return limited(fit, self.limit), limited(replace(rest, name="validation"), self.limit)
 
     @property
     def train(self) -> ImageSet:
@@ -108,17 +108,19 @@ class BenchmarkData:
     @cached_property
     def test(self) -> ImageSet:
         """The ID test set; nothing is chosen on it."""
-        return self._limited(self._load("test", self.benchmark.id.test))
+        return limited(self._load("test", self.benchmark.id.test), self.limit)
 
     @cached_property
     def shift(self) -> dict[str, ImageSet]:
         """Sets of the same classes with another look."""
-        return {name: self._limited(self._load(name, spec)) for name, spec in self.benchmark.shift.items()}
+        return {name: limited(self._load(name, spec), self.limit) for name, spec in self.benchmark.shift.items()}
 
     @cached_property
     def ood(self) -> dict[str, ImageSet]:
         """Sets of other classes; labels are -1."""
-        return {name: self._limited(self._load(name, spec, ood=True)) for name, spec in self.benchmark.ood.items()}
+        return {
+            name: limited(self._load(name, spec, ood=True), self.limit) for name, spec in self.benchmark.ood.items()
+        }
 
     def check(self) -> str:
         """List every set without decoding a picture, so that a missing folder or class shows before training.
@@ -206,12 +208,14 @@ class BenchmarkData:
             )
         return np.array([number[n] for n in names], dtype=np.int64)
 
-    def _limited(self, data: ImageSet) -> ImageSet:
-        if self.limit is None or len(data) <= self.limit:
-            return data
-        # Take turns through the classes: the k-th picture of each class comes before any (k+1)-th.
-        order = np.lexsort((np.arange(len(data)), _rank_in_class(data.labels_N)))
-        return data.take(np.sort(order[: self.limit]))
+
+def limited(data: ImageSet, limit: int | None) -> ImageSet:
+    """Return at most so many pictures of a set, the classes in equal share as far as they go."""
+    if limit is None or len(data) <= limit:
+        return data
+    # Take turns through the classes: the k-th picture of each class comes before any (k+1)-th.
+    order = np.lexsort((np.arange(len(data)), _rank_in_class(data.labels_N)))
+    return data.take(np.sort(order[:limit]))
 
 
 def _generator(name: str, spec: Generated, ood: bool) -> Callable:

@@ -1,28 +1,29 @@
-"""A run beside zero-shot and its residual: features once, then every accuracy, shift and detection figure from arrays.
+"""A run beside zero-shot and what follows from it: features once, then every figure from arrays.
 
-Shapes: N pictures, C classes, D embedding.
+Shapes: N pictures, M pictures of the bank, C classes, D embedding.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 
 import numpy as np
 import pandas as pd
 import torch
 
-from .datasets import ImageSet
-from .detection import SCORES
+from .baselines import FineTune
+from .datasets import ImageSet, limited
+from .detection import FEATURE_SCORES, SCORES
 from .features import Head, features, head
-from .metrics import Estimate, accuracy, calibration_error, detection, masked_logits
-from .reprogrammer import Reprogrammer
+from .metrics import accuracy, masked_logits
 from .residual import one_standard_error, residual
-from .runs import find_run, load_run
+from .runs import Run, find_run, load_run
 from .settings import EvaluateSettings, in_project
+from .zero_shot import PromptEnsemble, ZeroShot
 
-METHODS = ("zero_shot", "reprogrammer", "residual")
+# What an evaluation of a run scores: the run itself, what needs no training, and what follows from it at a weight.
+FOLLOWS = {"reprogrammer": ("residual",), "fine_tune": ("wise_ft",)}
 ALPHAS = np.round(np.linspace(0, 1, 101), 2)
 
 
@@ -32,26 +33,40 @@ class Evaluation:
     Parameters
     ----------
     settings : EvaluateSettings
+    run : Run, optional
+        In the place of the one that the settings name.
 
     Attributes
     ----------
     run : Run
     data : BenchmarkData
-    method, zero_shot : Reprogrammer
-        The trained program, and the same backbone without one.
+    method, zero_shot : ZeroShot
+        What was trained, and the same backbone without it.
+    methods : tuple of str
+        What is scored; ``prompt_ensemble`` is zero-shot with the benchmark's templates.
     """
 
-    def __init__(self, settings: EvaluateSettings):
-        self.settings, self.run = settings, find_run(settings.run, settings.runs)
+    def __init__(self, settings: EvaluateSettings, run: Run | None = None):
+        self.settings, self.run = settings, run or find_run(settings.run, settings.runs)
         self.method, self.data = load_run(self.run, settings.device, settings.data_root)
-        self.zero_shot = Reprogrammer(self.method.backbone, self.method.captions, program="none")
+        backbone, captions = self.method.backbone, self.method.captions
+        self.zero_shot = ZeroShot(backbone, captions)
+        own, templates = self.run.settings.method, self.data.benchmark.templates
+        ensemble = ("prompt_ensemble",) if templates else ()
+        self.methods = tuple(dict.fromkeys(("zero_shot", *ensemble, own, *FOLLOWS.get(own, ()))))
+        self._models: dict[str, ZeroShot] = {own: self.method, "zero_shot": self.zero_shot}
+        if templates:
+            sentences = [self.data.benchmark.captions(self.data.classes, t) for t in templates]
+            self._models["prompt_ensemble"] = PromptEnsemble(backbone, sentences)
+        if isinstance(self.method, FineTune) and "wise_ft" in self.methods:
+            self._models["wise_ft"] = self.method.interpolated(settings.wise_weight)
         self._features: dict[tuple[str, str], np.ndarray] = {}
+        self._fitted: dict[tuple[str, str], Callable[[np.ndarray], np.ndarray]] = {}
 
     @cached_property
     def heads(self) -> dict[str, Head]:
-        """The heads of zero-shot and of the program; captions are encoded once."""
-        precision = self.run.settings.precision
-        return {"zero_shot": head(self.zero_shot, precision), "reprogrammer": head(self.method, precision)}
+        """The heads of all methods but the residual; captions are encoded once."""
+        return {name: head(model, self.run.settings.precision) for name, model in self._models.items()}
 
     @cached_property
     def sets(self) -> dict[str, tuple[str, ImageSet]]:
@@ -61,49 +76,79 @@ class Evaluation:
         named.update({name: ("ood", found) for name, found in self.data.ood.items()})
         return named
 
-    def features(self, method: str, data: ImageSet) -> np.ndarray:
-        """Return image features (N, D) of ``zero_shot`` or ``reprogrammer``; read or computed once, then held."""
-        key = (method, data.fingerprint)
+    def features(self, method: str, data: ImageSet, alpha: float | None = None) -> np.ndarray:
+        """Return a method's image features (N, D), read or computed once; ``residual`` at an alpha, default `alpha`."""
+        if method == "residual":
+            alpha = self.alpha if alpha is None else alpha
+            sides = (self.features(m, data) for m in ("reprogrammer", "zero_shot"))
+            return residual(*sides, alpha, self.run.settings.renormalise)
+        key = ("zero_shot" if method == "prompt_ensemble" else method, data.fingerprint)
         if key not in self._features:
-            model = self.zero_shot if method == "zero_shot" else self.method
             cache, precision = in_project(self.settings.runs) / "cache", self.run.settings.precision
-            self._features[key] = features(model, data, cache, self.settings.batch_size, precision)
+            self._features[key] = features(self._models[key[0]], data, cache, self.settings.batch_size, precision)
         return self._features[key]
 
-    def cosines(self, method: str, data: ImageSet, alpha: float | None = None) -> tuple[np.ndarray, float]:
-        """Return similarities (N, C) and the logit scale of a method; ``residual`` at an alpha (default: `alpha`)."""
+    def head(self, method: str, alpha: float | None = None) -> Head:
+        """Return a method's head; ``residual`` at an alpha, default `alpha`."""
         if method != "residual":
-            return self.heads[method].cosines(self.features(method, data)), self.heads[method].scale
+            return self.heads[method]
         alpha = self.alpha if alpha is None else alpha
         program, plain = self.heads["reprogrammer"], self.heads["zero_shot"]
         renormalise = self.run.settings.renormalise
-        mixed = Head(residual(program.weights_CD, plain.weights_CD, alpha, renormalise), program.scale)
-        images = (self.features(m, data) for m in ("reprogrammer", "zero_shot"))
-        return mixed.cosines(residual(*images, alpha, renormalise)), mixed.scale
+        return Head(residual(program.weights_CD, plain.weights_CD, alpha, renormalise), program.scale)
+
+    def cosines(self, method: str, data: ImageSet, alpha: float | None = None) -> tuple[np.ndarray, float]:
+        """Return similarities (N, C) and the logit scale of a method."""
+        found = self.head(method, alpha)
+        return found.cosines(self.features(method, data, alpha)), found.scale
+
+    def logits(self, method: str, data: ImageSet, alpha: float | None = None) -> np.ndarray:
+        """Return logits (N, C) of the classes that the set covers; those of the others are -inf."""
+        cosines, scale = self.cosines(method, data, alpha)
+        return masked_logits(scale * cosines, data.covered if self.run.settings.scored_over == "covered" else None)
+
+    @property
+    def held_out(self) -> ImageSet:
+        """What alpha is chosen on: validation, or in the released recipe the test set."""
+        return self.data.test if self.run.settings.select_on == "test" else self.data.validation
 
     @cached_property
     def validation_curve(self) -> np.ndarray:
-        """Validation accuracy of the residual at every alpha of `ALPHAS`."""
-        data = self.data.validation
-        logits = (masked_logits(self.cosines("residual", data, alpha)[0], data.covered) for alpha in ALPHAS)
-        return np.array([accuracy(found, data.labels_N, resamples=0).value for found in logits])
+        """Accuracy of the residual at every alpha of `ALPHAS` on what was held out."""
+        found = (self.logits("residual", self.held_out, alpha) for alpha in ALPHAS)
+        return np.array([accuracy(logits, self.held_out.labels_N, resamples=0).value for logits in found])
 
     @cached_property
     def alpha(self) -> float:
-        """The residual weight: the setting, or what validation chooses by the one-standard-error rule."""
-        if self.settings.alpha is not None:
-            return self.settings.alpha
-        return one_standard_error(ALPHAS, self.validation_curve, len(self.data.validation))
+        """The residual weight: the setting, the run's, or what validation chooses by the one-standard-error rule."""
+        given = self.given_alpha
+        return one_standard_error(ALPHAS, self.validation_curve, len(self.held_out)) if given is None else given
+
+    @property
+    def given_alpha(self) -> float | None:
+        """The residual weight that a setting fixes, if any does."""
+        return self.run.settings.alpha if self.settings.alpha is None else self.settings.alpha
 
     def scores(self, method: str, data: ImageSet, score: str | None = None) -> np.ndarray:
         """Return the ID scores (N,) of a set; larger is more in-distribution."""
-        return SCORES[score or self.settings.score](*self.cosines(method, data))
+        score = score or self.settings.score
+        if score in FEATURE_SCORES:
+            return self._feature_score(method, score)(self.features(method, data))
+        cosines, scale = self.cosines(method, data)
+        if self.run.settings.score_precision == "fp16":  # as the authors' code: many scores become one
+            return SCORES[score](cosines.astype(np.float16), scale).astype(np.float16).astype(np.float64)
+        return SCORES[score](cosines, scale)
 
-    def rows(self) -> list[dict]:
-        """Compute every figure of the three methods and add them to the run, a row a (method, set, score, metric)."""
-        found = [row for method in METHODS for row in self._rows_of(method)]
-        self.run.add_results(found)
-        return found
+    @cached_property
+    def bank(self) -> ImageSet:
+        """The training pictures behind the detectors on features."""
+        return limited(self.data.train, self.settings.bank)
+
+    def _feature_score(self, method: str, score: str) -> Callable[[np.ndarray], np.ndarray]:
+        key = (method, score)
+        if key not in self._fitted:
+            self._fitted[key] = FEATURE_SCORES[score](self.features(method, self.bank), self.bank.labels_N)
+        return self._fitted[key]
 
     def describe(self) -> str:
         """Return one line on what the figures rest on: run, pictures, seed, device and version."""
@@ -111,6 +156,7 @@ class Evaluation:
         return (
             f"{self.run.name}: {len(self.data.test)} ID, {shift} shift and {ood} OOD pictures, seed "
             f"{self.run.settings.seed}, on {self.device_name}, torch {torch.__version__}"
+            + ("; chosen on the test set" if self.run.settings.select_on == "test" else "")
         )
 
     @property
@@ -118,50 +164,6 @@ class Evaluation:
         """The GPU's name, or cpu."""
         device = self.method.backbone.device
         return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-
-    def _rows_of(self, method: str) -> list[dict]:
-        resamples, rows, id_scores = self.settings.resamples, [], {}
-        for name, (role, data) in self.sets.items():
-            cosines, scale = self.cosines(method, data)
-            if role != "ood":
-                logits = masked_logits(scale * cosines, data.covered)
-                for metric, function in (("accuracy", accuracy), ("calibration_error", calibration_error)):
-                    estimate = function(logits, data.labels_N, resamples=resamples)
-                    rows.append(self._row(method, name, role, None, metric, estimate, len(data)))
-            for score in SCORES if role in ("id", "ood") else ():
-                scores = SCORES[score](cosines, scale)
-                if role == "id":
-                    id_scores[score] = scores
-                    continue
-                for metric, estimate in detection(id_scores[score], scores, resamples).items():
-                    rows.append(self._row(method, name, role, score, metric, estimate, len(data)))
-        return rows
-
-    def _row(self, method, name, role, score, metric, estimate: Estimate, n: int) -> dict:
-        made = self.run.settings
-        return {
-            "run": self.run.name,
-            "dataset": self.data.benchmark.name,
-            "method": method,
-            "alpha": {"zero_shot": 1.0, "reprogrammer": 0.0, "residual": self.alpha}[method],
-            "model": made.model,
-            "seed": made.seed,
-            "padding": made.padding,
-            "recipe": made.recipe,
-            "role": role,
-            "set": name,
-            "score": score,
-            "metric": metric,
-            "value": estimate.value,
-            # JSON has no NaN.
-            "low": estimate.low if np.isfinite(estimate.low) else None,
-            "high": estimate.high if np.isfinite(estimate.high) else None,
-            "n": n,
-            "n_id": len(self.data.test),
-            "device": self.device_name,
-            "torch": torch.__version__,
-            "time": time.strftime("%Y-%m-%dT%H:%M:%S"),
-        }
 
 
 def latest(rows: Sequence[Mapping]) -> pd.DataFrame:
@@ -200,4 +202,4 @@ def per_set(rows: Sequence[Mapping], score: str = "msp") -> pd.DataFrame:
     shown["text"] = shown.apply(text, axis=1)
     wide = shown.pivot_table(index=["role", "set", "metric", "n"], columns="method", values="text", aggfunc="first")
     order = sorted(wide.index, key=lambda key: (("id", "shift", "ood").index(key[0]), key[1]))
-    return wide.loc[order, [m for m in METHODS if m in wide]]
+    return wide.loc[order, list(dict.fromkeys(shown["method"]))]

@@ -14,7 +14,8 @@ import torch
 
 from .datasets import ImageSet
 from .files import write_whole
-from .reprogrammer import Reprogrammer
+from .settings import TrainSettings, in_project
+from .zero_shot import ZeroShot
 
 
 @dataclass(frozen=True)
@@ -41,21 +42,23 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16" or (precision == "auto" and auto))
 
 
-def head(method: Reprogrammer, precision: str = "auto") -> Head:
+def head(method: ZeroShot, precision: str = "auto") -> Head:
     """Encode the captions of every class once and return the head."""
     with torch.inference_mode(), autocast(method.backbone.device, precision):
-        return Head(method.class_weights().float().cpu().numpy(), method.scale)
+        bias = method.bias()
+        added = None if bias is None else bias.float().cpu().numpy()
+        return Head(method.class_weights().float().cpu().numpy(), method.scale, added)
 
 
-def content_key(method: Reprogrammer, data: ImageSet, precision: str = "auto") -> str:
-    """Return a hash of all that decides the image features: weights, image program, transform, precision, pixels."""
+def content_key(method: ZeroShot, data: ImageSet, precision: str = "auto") -> str:
+    """Return a hash of all that decides the image features: weights, what was trained of them, transform, pixels."""
     digest = hashlib.sha256()
     device = method.backbone.device.type
     for part in (method.backbone.fingerprint, str(method.image_size), precision, device, data.fingerprint):
         digest.update(part.encode())
-    if method.image_program is not None:
-        digest.update(f"padding {method.padding}".encode())
-        digest.update(method.image_program.values.detach().cpu().contiguous().numpy().tobytes())
+    for name, value in sorted(method.image_state().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()[:32]
 
 
@@ -67,7 +70,7 @@ def batches(images_NHWC: np.ndarray, size: int, device: torch.device):
 
 
 @torch.inference_mode()
-def encode(method: Reprogrammer, images_NHWC: np.ndarray, batch_size: int = 256, precision: str = "auto") -> np.ndarray:
+def encode(method: ZeroShot, images_NHWC: np.ndarray, batch_size: int = 256, precision: str = "auto") -> np.ndarray:
     """Return unit image features (N, D), float32."""
     device, parts = method.backbone.device, []
     with autocast(device, precision):
@@ -77,7 +80,7 @@ def encode(method: Reprogrammer, images_NHWC: np.ndarray, batch_size: int = 256,
 
 
 def features(
-    method: Reprogrammer, data: ImageSet, cache: Path | None = None, batch_size: int = 256, precision: str = "auto"
+    method: ZeroShot, data: ImageSet, cache: Path | None = None, batch_size: int = 256, precision: str = "auto"
 ) -> np.ndarray:
     """Return unit image features (N, D) of a set, from the cache folder if they are there, else computed and kept."""
     path = cache / f"{content_key(method, data, precision)}.npy" if cache else None
@@ -92,3 +95,9 @@ def features(
     if path:
         write_whole(path, lambda file: np.save(file, found, allow_pickle=False))
     return found
+
+
+def run_features(method: ZeroShot, data: ImageSet, settings: TrainSettings) -> np.ndarray:
+    """Return unit image features (N, D) of a set from the cache of the settings' run folders, or computed and kept."""
+    cache = in_project(settings.runs) / "cache"
+    return features(method, data, cache, max(settings.batch_size, 256), settings.precision)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from .parameters import InputError
 
@@ -42,3 +43,13 @@ def write_whole(path: Path, content: bytes | str | Callable[[BinaryIO], object])
         if temporary and Path(temporary).exists():
             Path(temporary).unlink()
     return path
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Read a JSON-lines file; none is an empty one."""
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+
+
+def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Write a JSON-lines file."""
+    write_whole(path, "".join(json.dumps(row) + "\n" for row in rows))

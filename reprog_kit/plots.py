@@ -18,6 +18,7 @@ from .evaluation import ALPHAS, Evaluation, latest, summary
 from .metrics import detection
 from .parameters import in_jupyterlab
 from .reprogrammer import Reprogrammer
+from .zero_shot import ZeroShot
 
 # Okabe and Ito's colours, told apart by colour-blind readers; a method keeps its colour in every figure.
 COLOURS = {
@@ -104,7 +105,7 @@ def program(method: Reprogrammer, images_NHWC: np.ndarray, titles: Sequence[str]
         One a picture.
     """
     batch = torch.from_numpy(np.ascontiguousarray(images_NHWC)).to(method.backbone.device)
-    plain = Reprogrammer(method.backbone, method.captions, program="none", image_size=method.image_size)
+    plain = ZeroShot(method.backbone, method.captions, method.image_size)
     rows = [(model.canvas(batch).permute(0, 2, 3, 1)).cpu().numpy() for model in (plain, method)]
     side, count = method.backbone.side, len(batch)
     added = torch.zeros(3, side, side) if method.image_program is None else method.image_program.perturbation().cpu()

@@ -18,16 +18,22 @@ from torch import Tensor
 from .backbone import Backbone, load_backbone
 from .benchmarks import load_benchmark
 from .datasets import BenchmarkData
-from .files import write_whole
+from .files import read_rows, write_rows, write_whole
+from .methods import build
 from .parameters import InputError, nearest
 from .programs import load_program, save_program
+from .recipes import not_of
 from .reprogrammer import Reprogrammer
 from .settings import TrainSettings, find_params, in_project, read_yaml
 from .train import Epoch, train
+from .zero_shot import ZeroShot
 
 # What a run is called does not depend on where and how fast it is computed; the benchmark's content and the backbone's
 # fingerprint stand for what they are called.
-_NO_PART_OF_THE_NAME = {"device", "compile", "data_root", "runs", "resume", "dataset", "model", "pretrained"}
+# The seed stands at the name's end, so that the runs which differ in it alone stand side by side.
+_NO_PART_OF_THE_NAME = {
+    "device", "compile", "data_root", "runs", "resume", "dataset", "model", "pretrained", "seed", "seeds"
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -61,32 +67,22 @@ class Run:
         """Add rows to the end of the ledger; what said the same thing before is dropped."""
 
         def about(row: dict[str, Any]) -> tuple:
-            return tuple(row.get(k) for k in ("method", "alpha", "set", "score", "metric"))
+            return tuple(row.get(k) for k in ("method", "variant", "set", "score", "metric"))
 
         new = {about(row) for row in rows}
         write_rows(self.folder / "results.jsonl", [row for row in self.results if about(row) not in new] + rows)
 
 
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Read a JSON-lines file; none is an empty one."""
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
-
-
-def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Write a JSON-lines file."""
-    write_whole(path, "".join(json.dumps(row) + "\n" for row in rows))
-
-
 def run_name(settings: TrainSettings, data: BenchmarkData, listed: str, backbone: Backbone) -> str:
     """Return a name that tells people the main choices and holds a hash of all that decides the result."""
-    what = {k: v for k, v in settings.model_dump(mode="json").items() if k not in _NO_PART_OF_THE_NAME}
+    what = settings.model_dump(mode="json", exclude=_NO_PART_OF_THE_NAME | not_of(settings.method))
     decides = json.dumps([what, data.benchmark.data_key(), listed, backbone.fingerprint], sort_keys=True)
     model = settings.model.removeprefix("local-dir:").removeprefix("hf-hub:").rstrip("/").split("/")[-1]
     digest = hashlib.sha256(decides.encode()).hexdigest()[:8]
-    return f"{data.benchmark.name}-{settings.method}-{model}-s{settings.seed}-{digest}"
+    return f"{data.benchmark.name}-{settings.method}-{model}-{digest}-s{settings.seed}"
 
 
-def prepare(settings: TrainSettings) -> tuple[Run, Reprogrammer, BenchmarkData]:
+def prepare(settings: TrainSettings) -> tuple[Run, ZeroShot, BenchmarkData]:
     """Return the run that the settings lead to, the untrained method and the data, with nothing written.
 
     Raises
@@ -97,9 +93,12 @@ def prepare(settings: TrainSettings) -> tuple[Run, Reprogrammer, BenchmarkData]:
     backbone = load_backbone(settings.model, settings.pretrained, settings.device)
     data = BenchmarkData(load_benchmark(settings.dataset), settings.data_root, settings.limit)
     listed = data.check()
-    method = Reprogrammer.from_settings(backbone, data.captions, settings)
-    method.optimizers(settings)  # refuses a program with nothing to train
-    found = {"padding": method.padding, "image_size": method.image_size, "data_root": str(data.root.resolve())}
+    method = build(backbone, data.classes, data.captions, settings)
+    found = {"image_size": method.image_size, "data_root": str(data.root.resolve())}
+    if isinstance(method, Reprogrammer):
+        found["padding"] = method.padding
+    if not method.optimizers(settings):  # refuses a program with nothing to train
+        found["epochs"] = 1
     if settings.dataset.endswith((".yaml", ".yml")):  # evaluation may start from another folder
         found["dataset"] = str(find_params(settings.dataset))
     settings = settings.model_copy(update=found)
@@ -123,7 +122,7 @@ def train_run(settings: TrainSettings) -> Run:
         checkpoint.unlink(missing_ok=True)
         print(f"{run.name} is finished already; resume = False trains it anew.")
         return run
-    fit, validation = data.train, data.validation
+    fit, validation = data.train, data.test if settings.select_on == "test" else data.validation
     state, done = (_checkpoint(checkpoint) if settings.resume else None), 0
     try:
         for epoch in train(method, fit, validation, run.settings, state):
@@ -139,18 +138,29 @@ def train_run(settings: TrainSettings) -> Run:
     return run
 
 
-def _keep(run: Run, method: Reprogrammer, data: BenchmarkData, epoch: Epoch) -> None:
+def train_runs(settings: TrainSettings) -> list[Run]:
+    """Train one run a seed; see `train_run`. A stop ends with the run that was under way."""
+    done: list[Run] = []
+    for each in settings.each_seed():
+        done.append(train_run(each))
+        if not done[-1].finished:
+            break
+    return done
+
+
+def _keep(run: Run, method: ZeroShot, data: BenchmarkData, epoch: Epoch) -> None:
     """Write what the epoch left. The checkpoint comes last: a kill before it repeats the epoch, to the same result."""
     number, accuracy = epoch.record["epoch"], epoch.record["validation_accuracy"]
     before = run.history[: number - 1]
     try:
         if number == 1:  # only now is there something to put in the place of an earlier run
             shutil.rmtree(run.folder, ignore_errors=True)
-            dump = run.settings.model_dump(mode="json")
+            dump = run.settings.model_dump(mode="json", exclude=not_of(run.settings.method))
             write_whole(run.folder / "settings.yaml", yaml.safe_dump(dump, sort_keys=False))
         best = max((row["validation_accuracy"] for row in before), default=-1.0)
         if run.settings.keep == "last" or accuracy > best:
-            save_program(run.folder / "program.safetensors", method, run.settings, data.classes, number)
+            file, side = run.folder / "program.safetensors", data.benchmark.side
+            save_program(file, method, run.settings, data.classes, side, number)
         write_rows(run.folder / "history.jsonl", [*before, epoch.record])
         write_whole(run.folder / "checkpoint.safetensors", save(epoch.state))
     except InputError:
@@ -169,7 +179,7 @@ def _checkpoint(path: Path) -> dict[str, Tensor] | None:
         raise InputError(f"{path} is damaged ({error}). Start the run anew with resume = False.") from None
 
 
-def load_run(run: Run, device: str = "auto", data_root: str | None = None) -> tuple[Reprogrammer, BenchmarkData]:
+def load_run(run: Run, device: str = "auto", data_root: str | None = None) -> tuple[ZeroShot, BenchmarkData]:
     """Return the trained program of a run on its backbone, and the benchmark's data.
 
     Raises
@@ -188,6 +198,13 @@ def load_run(run: Run, device: str = "auto", data_root: str | None = None) -> tu
             f"({len(method.captions)} against {len(data.captions)}; {', '.join(differing[:3])}). Train it anew."
         )
     return method, data
+
+
+def siblings(run: Run) -> list[Run]:
+    """Return the runs that differ from this one in the seed alone, itself included, in the order of their seeds."""
+    stem = run.name.rpartition("-s")[0]
+    folders = [f for f in run.folder.parent.glob(f"{stem}-s*") if (f / "program.safetensors").is_file()]
+    return sorted((_open(folder) for folder in folders), key=lambda found: found.settings.seed)
 
 
 def find_run(name: str, runs: str = "runs") -> Run:
@@ -214,6 +231,10 @@ def find_run(name: str, runs: str = "runs") -> Run:
             raise InputError(
                 f"no run {name!r} in {root}.{nearest(name, names)} There are: {', '.join(names) or 'none'}."
             )
+    return _open(folder)
+
+
+def _open(folder: Path) -> Run:
     made = read_yaml(folder / "settings.yaml")
     try:
         return Run(folder.resolve(), TrainSettings(**made))

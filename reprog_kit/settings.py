@@ -9,26 +9,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from .parameters import InputError, NotebookSettings, nearest
+from .recipes import OWN, RECIPES, not_of
 
-# What a recipe is: a named set of switches, each of which can also be set alone.
-# released: IBM/reprogrammer at commit f107472 (focal loss, Adam with coupled L2, AdamW, warm-up 500, last epoch).
-# corrected: twins are positives, plain cross-entropy, no decay towards zero, best epoch on validation,
-# and residual features on the unit sphere again.
-RECIPES: dict[str, dict[str, Any]] = {
-    "released": {
-        "loss": "symmetric", "twins": "negatives", "focal_gamma": 4.0, "focal_alpha": 0.8,
-        "init_std": 1.0, "image_lr": 5e-3, "image_weight_decay": 0.1, "text_lr": 5e-4, "text_weight_decay": 0.1,
-        "warmup_steps": 500, "keep": "last", "renormalise": False,
-    },
-    "corrected": {
-        "loss": "symmetric", "twins": "positives", "focal_gamma": 0.0, "focal_alpha": 1.0,
-        "init_std": 0.01, "image_lr": 5e-3, "image_weight_decay": 0.0, "text_lr": 5e-4, "text_weight_decay": 0.0,
-        "warmup_steps": 20, "keep": "best", "renormalise": True,
-    },
-}  # fmt: skip
+Detector = Literal["msp", "mcm", "max_logit", "energy", "knn", "mahalanobis"]
 
 
 def project_root() -> Path:
@@ -75,19 +61,33 @@ def find_params(dataset: str) -> Path:
     return folder / f"{dataset}.yaml"
 
 
+def as_seeds(value: Any) -> Any:
+    """Return what stands for several seeds: a list, or text such as "0,1,2" from a command line."""
+    if not isinstance(value, str):
+        return value
+    parts = [part for part in value.strip("[]() ").split(",") if part.strip()]
+    if not parts:
+        raise ValueError("give the seeds as a list, such as [0, 1, 2]")
+    return [int(part) for part in parts]
+
+
 class TrainSettings(NotebookSettings):
     """Everything that decides a training run; what a benchmark, a recipe and a notebook may set."""
 
     dataset: str = Field("demo", description="a benchmark's name in params/, or the path of a YAML")
-    method: Literal["reprogrammer"] = Field("reprogrammer", description="what is trained; zero-shot needs no training")
+    method: Literal["reprogrammer", "zero_shot", "linear_probe", "fine_tune", "lp_ft", "l2_sp", "coop"] = Field(
+        "reprogrammer", description="what is trained; wise_ft is fine_tune, weighted when it is evaluated"
+    )
     model: str = Field("mini", description="mini, a name open_clip knows, hf-hub:… or local-dir:…")
     pretrained: str | None = Field(None, description="open_clip's tag of the weights, a checkpoint's path, or 'random'")
     program: Literal["both", "image", "text"] = Field("both", description="which inputs are reprogrammed")
     padding: int | None = Field(None, ge=0, description="px of border the image program owns, 0 to half the canvas")
     image_size: int | None = Field(None, ge=1, description="px to which the picture is resized on the canvas")
-    epochs: int = Field(25, ge=1, description="passes over the training pictures")
+    alpha: float | None = Field(None, ge=0, le=1, description="the residual's share of zero-shot; None: validation's")
+    epochs: int = Field(25, ge=1, description="passes over the training pictures (1 where there are no steps)")
     batch_size: int = Field(128, ge=2, description="pictures a step")
     seed: int = Field(1, ge=0, description="of initial values and of the order of the pictures")
+    seeds: tuple[int, ...] | None = Field(None, description="several seeds, a run each, in the place of seed")
     recipe: Literal["corrected", "released"] = Field("corrected", description="a named set of the switches below")
     loss: Literal["symmetric", "captions"] = Field("symmetric", description="over the batch's pairs, or over classes")
     twins: Literal["positives", "negatives"] = Field(
@@ -100,9 +100,19 @@ class TrainSettings(NotebookSettings):
     image_weight_decay: float = Field(0.0, ge=0, description="L2 coupled into Adam's gradient of the border")
     text_lr: float = Field(5e-4, gt=0, description="AdamW's step on token rows and bias")
     text_weight_decay: float = Field(0.0, ge=0, description="AdamW's decay of token rows and bias")
+    probe: Literal["lbfgs", "adam"] = Field("lbfgs", description="solved, its strength by validation; or Adam")
+    lr: float = Field(3e-5, gt=0, description="step of the optimizer of whatever is no reprogrammer")
+    weight_decay: float = Field(0.0, ge=0, description="decay of fine-tuning and of CoOp")
+    l2_sp: float = Field(0.01, ge=0, description="weight of the squared distance to the pre-trained weights")
+    contexts: int = Field(16, ge=1, description="CoOp's number of context tokens")
+    context_init: str | None = Field(None, description="words at which CoOp's contexts start, in the place of chance")
     warmup_steps: int = Field(20, ge=0, description="steps of linear warm-up before the cosine")
+    schedule: Literal["cosine", "steps"] = Field("cosine", description="of the rates; steps: halved, a fifth, a tenth")
     keep: Literal["best", "last"] = Field("best", description="the epoch to keep: best on validation, or the last")
+    select_on: Literal["validation", "test"] = Field("validation", description="what epoch and alpha are chosen on")
     renormalise: bool = Field(True, description="bring residual features back to unit length")
+    score_precision: Literal["fp64", "fp16"] = Field("fp64", description="in which ID scores are computed")
+    scored_over: Literal["covered", "all"] = Field("covered", description="the classes in the running for a part set")
     limit: int | None = Field(None, ge=1, description="at most so many pictures of each set (a quick look)")
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 on a GPU that has it, else fp32")
     compile: bool = Field(False, description="torch.compile the image tower")
@@ -111,30 +121,67 @@ class TrainSettings(NotebookSettings):
     runs: str = Field("runs", description="folder of the run folders")
     resume: bool = Field(True, description="go on with an unfinished run and reuse a finished one; false: start anew")
 
+    _seeds = field_validator("seeds", mode="before")(as_seeds)
+
+    @classmethod
+    def build(cls, **given: Any) -> TrainSettings:
+        """Return the settings for these values; see `NotebookSettings.build`.
+
+        Raises
+        ------
+        InputError
+            Also for a value that the method has no use for, and for seed beside seeds.
+        """
+        given = {name: value for name, value in given.items() if value is not None}
+        if given.get("method") == "wise_ft":
+            given["method"] = "fine_tune"
+        settings = super().build(**given)
+        useless = sorted(set(given) & not_of(settings.method))
+        if useless:
+            own = ", ".join(sorted(OWN[settings.method])) or "none"
+            raise InputError(
+                f"{useless[0]} = {given[useless[0]]!r} is refused: method = {settings.method!r} has no use for it. "
+                f"Its own settings: {own}."
+            )
+        if settings.seeds and "seed" in given:
+            raise InputError("seed and seeds are both given; leave one of them out.")
+        return settings
+
+    def each_seed(self) -> list[TrainSettings]:
+        """Return the settings of every run that this asks for."""
+        return [self.model_copy(update={"seed": s, "seeds": None}) for s in self.seeds or (self.seed,)]
+
     @classmethod
     def defaults(cls, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Return recipe < the benchmark's ``settings`` < the benchmark's ``recipes`` entry."""
+        """Return recipe < the benchmark's ``settings`` < its ``methods`` entry < its ``recipes`` entry."""
         content = read_yaml(find_params(given.get("dataset", "demo")))
         own = content.get("settings") or {}
-        recipe = given.get("recipe", own.get("recipe", "corrected"))
+        recipe, method = (given.get(k, own.get(k, cls.model_fields[k].default)) for k in ("recipe", "method"))
         if not isinstance(recipe, str) or recipe not in RECIPES:
             return {}
-        return {**RECIPES[recipe], **own, **(content.get("recipes") or {}).get(recipe, {})}
+        parts = ((content.get(part) or {}).get(name, {}) for part, name in (("methods", method), ("recipes", recipe)))
+        layers = [RECIPES[recipe][""], RECIPES[recipe].get(method, {}), own, *parts]
+        return {name: value for layer in layers for name, value in layer.items()}
 
 
 class EvaluateSettings(NotebookSettings):
     """What the evaluation of one run needs to know; the rest stands in the run."""
 
     run: str = Field("newest", description="a run's folder or its name in runs/; newest: the one trained last")
+    seeds: tuple[int, ...] | None = Field(None, description="which seeds of that run; default: all that were trained")
     alpha: float | None = Field(
-        None, ge=0, le=1, description="share of the zero-shot features; default: validation chooses"
+        None, ge=0, le=1, description="share of the zero-shot features; default: the run's, else validation chooses"
     )
-    score: Literal["msp", "mcm", "max_logit", "energy"] = Field("msp", description="the ID score shown in the figures")
+    wise_weight: float = Field(0.5, ge=0, le=1, description="WiSE-FT's share of the fine-tuned weights")
+    score: Detector = Field("msp", description="the ID score shown in the figures")
+    bank: int = Field(5000, ge=1, description="training pictures behind the detectors on features (knn, mahalanobis)")
     resamples: int = Field(200, ge=0, description="bootstrap resamples behind each interval")
     batch_size: int = Field(256, ge=1, description="pictures a forward pass")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
     data_root: str | None = Field(None, description="folder of the pictures; default: as in training")
     runs: str = Field("runs", description="folder of the run folders")
+
+    _seeds = field_validator("seeds", mode="before")(as_seeds)
 
 
 def data_root(given: str | None) -> Path:

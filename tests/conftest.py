@@ -168,6 +168,10 @@ def colours(benchmark_file, pictures, tower, tmp_path):
     def build(**given) -> TrainSettings:
         quick = {"epochs": 2, "batch_size": 8, "warmup_steps": 1, "padding": 4, "device": "cpu", "precision": "fp32"}
         where = {"model": tower("vit"), "data_root": str(pictures), "runs": str(tmp_path / "runs")}
+        if given.get("method", "reprogrammer") != "reprogrammer":
+            quick.pop("padding")
+        if given.get("method") == "zero_shot":
+            quick = {"device": "cpu", "precision": "fp32"}
         if "dataset" not in given:
             given["dataset"] = benchmark_file()
         return TrainSettings.build(**{**quick, **where, **given})

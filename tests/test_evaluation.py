@@ -8,14 +8,18 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from reprog_kit import features as features_module
-from reprog_kit.evaluation import ALPHAS, METHODS, Evaluation, per_set, summary
+from reprog_kit.detection import FEATURE_SCORES, SCORES
+from reprog_kit.evaluation import ALPHAS, Evaluation, per_set, summary
 from reprog_kit.metrics import DETECTION_METRICS
 from reprog_kit.parameters import InputError
 from reprog_kit.plots import finding
 from reprog_kit.programs import load_program
-from reprog_kit.reprogrammer import Reprogrammer
+from reprog_kit.results import score
 from reprog_kit.runs import train_run
 from reprog_kit.settings import EvaluateSettings, TrainSettings
+from reprog_kit.zero_shot import ZeroShot
+
+METHODS = ("zero_shot", "reprogrammer", "residual")
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +48,7 @@ def made(yaml_file, pictures, tower, tmp_path_factory):
         )
     )  # fmt: skip
     found = Evaluation(EvaluateSettings(run=str(run.folder), runs=str(runs), device="cpu", resamples=20))
-    return found, found.rows()
+    return found, score(found)
 
 
 def again(made, **given) -> Evaluation:
@@ -60,7 +64,7 @@ def value(rows, method, data, metric, score=None) -> float:
 def slow_cosines(made, tiny, method: str, data) -> np.ndarray:
     """Encode one picture at a time, through the modules rather than through caches and heads."""
     program = load_program(made[0].run.folder / "program.safetensors", tiny)
-    plain = Reprogrammer(tiny, program.captions, "none")
+    plain = ZeroShot(tiny, program.captions)
     alpha = {"zero_shot": 1.0, "reprogrammer": 0.0, "residual": made[0].alpha}[method]
     with torch.no_grad():
         sides = []
@@ -104,9 +108,9 @@ def test_there_is_one_row_a_method_set_score_and_metric(made):
     rows = made[1]
     keys = [(r["method"], r["set"], r["score"], r["metric"]) for r in rows]
     assert len(set(keys)) == len(keys)
-    # Accuracy and calibration of three sets; five metrics of four scores of two OOD sets.
-    assert len(rows) == 3 * (2 * 3 + len(DETECTION_METRICS) * 4 * 2)
-    assert {(r["role"], r["set"]) for r in rows} == {
+    # Accuracy and calibration of three sets; five metrics of every score of two OOD sets; four costs.
+    assert len(rows) == 3 * (2 * 3 + len(DETECTION_METRICS) * len({**SCORES, **FEATURE_SCORES}) * 2) + 4
+    assert {(r["role"], r["set"]) for r in rows if r["role"] != "cost"} == {
         ("id", "test"), ("shift", "dim"), ("shift", "part"), ("ood", "other"), ("ood", "blocks")
     }  # fmt: skip
     assert {r["n"] for r in rows if r["set"] == "part"} == {8}
@@ -115,26 +119,26 @@ def test_there_is_one_row_a_method_set_score_and_metric(made):
 def test_rows_are_in_the_ledger_and_a_second_evaluation_replaces_them(made):
     evaluation, rows = made
     assert evaluation.run.results == rows
-    fresh = again(made).rows()
+    fresh = score(again(made))
     assert len(evaluation.run.results) == len(rows)
     assert [r["value"] for r in fresh] == [r["value"] for r in rows]
 
 
 def test_intervals_hold_their_values(made):
-    for row in made[1]:
+    for row in [row for row in made[1] if row["role"] != "cost"]:
         assert row["low"] <= row["high"], row
         if row["metric"] in ("accuracy", "auroc"):
             assert row["low"] <= row["value"] + 0.2 and row["high"] >= row["value"] - 0.2, row
 
 
 def test_a_second_evaluation_never_touches_the_image_encoder(made, monkeypatch):
-    again(made).rows()
+    score(again(made))
 
     def refuse(*given):
         raise AssertionError("the encoder was asked")
 
     monkeypatch.setattr(features_module, "encode", refuse)
-    again(made).rows()
+    score(again(made))
 
 
 def test_an_alpha_sweep_passes_each_picture_once_through_each_encoder(made, monkeypatch, tmp_path):
@@ -194,14 +198,14 @@ def test_the_summary_means_the_sets_of_a_role(made):
 
 
 def test_a_ledger_with_two_alphas_keeps_them_apart_and_shows_the_last_one(made):
-    first, second = ([dict(r) for r in again(made, alpha=alpha).rows()] for alpha in (0.25, 0.75))
+    first, second = ([dict(r) for r in score(again(made, alpha=alpha))] for alpha in (0.25, 0.75))
     ledger = made[0].run.results
     table = summary(ledger)
     for rows, name in ((first, "residual (alpha 0.25)"), (second, "residual (alpha 0.75)")):
         assert table.loc[name].equals(summary(rows).loc[name])
     assert per_set(ledger).equals(per_set(second))
     assert finding(ledger) == finding(second)
-    again(made, alpha=0.25).rows()  # now 0.25 is the last one again
+    score(again(made, alpha=0.25))  # now 0.25 is the last one again
     assert per_set(made[0].run.results).equals(per_set(first))
 
 
@@ -236,7 +240,8 @@ def test_the_pictures_may_have_moved(made, pictures, tmp_path):
 def test_the_embedded_benchmark_is_evaluated_end_to_end(mini, tmp_path, colours):
     """The real asset on real digits, a quick look: every row is there and is a number."""
     run = train_run(colours(dataset="demo", model="mini", data_root=None, epochs=1, limit=40, padding=8, batch_size=16))
-    rows = Evaluation(EvaluateSettings(run=str(run.folder), runs=str(Path(run.folder).parent), resamples=0)).rows()
+    settings = EvaluateSettings(run=str(run.folder), runs=str(Path(run.folder).parent), resamples=0)
+    rows = score(Evaluation(settings))
     assert {r["set"] for r in rows} >= {"test", "printed", "letters"}
     assert all(np.isfinite(r["value"]) and r["low"] is None for r in rows)
     assert 0 <= summary(rows)["AUROC"].min() <= 100

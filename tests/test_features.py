@@ -8,6 +8,7 @@ from reprog_kit import features as module
 from reprog_kit.datasets import ImageSet
 from reprog_kit.features import Head, autocast, batches, content_key, encode, features, head
 from reprog_kit.reprogrammer import Reprogrammer
+from reprog_kit.zero_shot import ZeroShot
 
 CAPTIONS = ["a photo of a cat", "a photo of a dog"]
 
@@ -80,8 +81,8 @@ def test_the_key_changes_with_all_that_decides_the_features(tiny, backbones, dat
         content_key(method(tiny, padding=4), data),
         content_key(method(tiny, seed=2), data),
         content_key(method(tiny, image_size=31), data),
-        content_key(method(tiny, "none"), data),
-        content_key(method(tiny, "none", image_size=31), data),
+        content_key(ZeroShot(tiny, CAPTIONS), data),
+        content_key(ZeroShot(tiny, CAPTIONS, 31), data),
         content_key(method(backbones("quick")), data),
         content_key(method(tiny), data, "bf16"),
         content_key(method(tiny), brighter),
@@ -99,7 +100,7 @@ def test_the_same_bytes_in_another_shape_get_their_own_features(tiny, tmp_path):
 
 
 def test_no_program_and_a_program_without_border_have_the_same_features(tiny, data):
-    one, other = encode(method(tiny, "none"), data.images_NHWC), encode(method(tiny, padding=0), data.images_NHWC)
+    one, other = encode(ZeroShot(tiny, CAPTIONS), data.images_NHWC), encode(method(tiny, padding=0), data.images_NHWC)
     assert np.array_equal(one, other)
 
 

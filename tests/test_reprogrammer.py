@@ -19,6 +19,7 @@ from reprog_kit.features import autocast
 from reprog_kit.parameters import InputError
 from reprog_kit.reprogrammer import Reprogrammer
 from reprog_kit.train import train
+from reprog_kit.zero_shot import ZeroShot
 
 CAPTIONS = ["a photo of a cat", "a photo of a hot air balloon", "a photo of a dog"]
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
@@ -153,7 +154,7 @@ def test_parity_with_the_reference_at_224_px(colours):
 
 @torch.no_grad()  # as features are computed; with gradients torch picks another attention kernel
 def test_untrained_it_is_zero_shot_to_the_last_bit(tiny):
-    zero_shot = Reprogrammer(tiny, CAPTIONS, "none")
+    zero_shot = ZeroShot(tiny, CAPTIONS)
     untrained = Reprogrammer(tiny, CAPTIONS, "both", padding=5, init_std=0.0)
     images = pictures(3, 20)
     assert torch.equal(untrained.image_features(images), zero_shot.image_features(images))
@@ -166,7 +167,6 @@ def test_untrained_it_is_zero_shot_to_the_last_bit(tiny):
         ("both", {"image_program.values", "text_program.rows", "text_program.bias"}),
         ("image", {"image_program.values"}),
         ("text", {"text_program.rows", "text_program.bias"}),
-        ("none", set()),
     ],
 )
 def test_only_the_program_is_trained_and_kept(tiny, program, names):
@@ -189,7 +189,7 @@ def test_its_size_is_border_plus_used_rows_plus_positions(tiny):
 def test_a_training_step_moves_the_program_and_leaves_no_gradient_on_the_backbone(tower, colours, program):
     backbone, settings = load_backbone(tower("vit"), device="cpu"), colours(program=program)
     before, weights = backbone.fingerprint, copy.deepcopy(backbone.clip.state_dict())
-    method = Reprogrammer.from_settings(backbone, CAPTIONS, settings)
+    method = Reprogrammer.from_settings(backbone, (), CAPTIONS, settings)
     start = {k: v.clone() for k, v in method.program_state().items()}
     optimizers = method.optimizers(settings)
     method.loss(pictures(6, 32), torch.tensor([0, 1, 2, 1, 0, 0]), settings).backward()
@@ -308,7 +308,7 @@ def test_training_on_the_gpu_lowers_the_loss(tower, colours):
     from reprog_kit.datasets import ImageSet
 
     backbone, settings = load_backbone(tower("vit"), device="cuda"), colours(epochs=5, precision="auto", image_lr=0.05)
-    method = Reprogrammer.from_settings(backbone, CAPTIONS, settings)
+    method = Reprogrammer.from_settings(backbone, (), CAPTIONS, settings)
     data = ImageSet("train", pictures(24, 32).numpy(), np.arange(24) % 3, (0, 1, 2))
     losses = [epoch.record["loss"] for epoch in train(method, data, data, settings)]
     assert losses[-1] < losses[0]

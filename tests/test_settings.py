@@ -5,7 +5,8 @@ import yaml
 
 from reprog_kit import settings as module
 from reprog_kit.parameters import InputError
-from reprog_kit.settings import RECIPES, EvaluateSettings, TrainSettings, data_root, find_params, in_project
+from reprog_kit.recipes import OWN, RECIPES
+from reprog_kit.settings import EvaluateSettings, TrainSettings, data_root, find_params, in_project
 
 
 def test_precedence_grows_from_recipe_to_what_is_given(benchmark_file):
@@ -62,8 +63,11 @@ def test_the_released_recipe_is_what_the_authors_code_does(benchmark_file):
 
 
 def test_both_recipes_set_the_same_switches():
-    assert RECIPES["released"].keys() == RECIPES["corrected"].keys()
-    assert RECIPES["released"].keys() <= TrainSettings.model_fields.keys()
+    assert RECIPES["released"].keys() == RECIPES["corrected"].keys() == {"", *OWN} - {"zero_shot"}
+    for recipe in RECIPES.values():
+        for method, switches in recipe.items():
+            assert switches.keys() <= TrainSettings.model_fields.keys()
+            assert not method or switches.keys() <= OWN[method]
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,8 @@ def start(tiny, colours):
     def prepare(**given):
         settings = colours(**given)
         data = BenchmarkData(load_benchmark(settings.dataset), settings.data_root, settings.limit)
-        return Reprogrammer.from_settings(tiny, data.captions, settings), data.train, data.validation, settings
+        method = Reprogrammer.from_settings(tiny, data.classes, data.captions, settings)
+        return method, data.train, data.validation, settings
 
     return prepare
 
@@ -164,7 +165,7 @@ def test_a_loss_that_is_no_number_stops_with_what_to_lower(start):
     method, fit, validation, settings = start()
     with torch.no_grad():
         method.image_program.values[0, 0] = math.nan
-    with pytest.raises(InputError, match=r"the loss is nan in epoch 1: lower image_lr or text_lr"):
+    with pytest.raises(InputError, match=r"the loss is nan in epoch 1: lower the learning rate"):
         next(train(method, fit, validation, settings))
 
 
