@@ -6,6 +6,7 @@ import glob
 import io
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,8 +94,8 @@ def _missing(path: Path, root: Path) -> str:
     )
 
 
-def decode(items: Sequence[str | bytes], places: Sequence[str], side: int) -> np.ndarray:
-    """Decode pictures (paths or encoded bytes) to uint8, in parallel threads.
+def decode(items: Sequence[str | bytes | Image.Image], places: Sequence[str], side: int) -> np.ndarray:
+    """Decode pictures (paths, encoded bytes or PIL's) to uint8, in parallel threads.
 
     Returns
     -------
@@ -110,8 +111,9 @@ def decode(items: Sequence[str | bytes], places: Sequence[str], side: int) -> np
 
     def one(i: int) -> None:
         try:
-            source = io.BytesIO(items[i]) if isinstance(items[i], bytes) else items[i]
-            with Image.open(source) as picture:
+            item = io.BytesIO(items[i]) if isinstance(items[i], bytes) else items[i]
+            # A picture that somebody opened is left open.
+            with nullcontext(item) if isinstance(item, Image.Image) else Image.open(item) as picture:
                 out[i] = fit(picture, side)
         except (OSError, UnidentifiedImageError, Image.DecompressionBombError, ValueError, AttributeError) as error:
             raise InputError(f"{places[i]} cannot be read as a picture ({error}). Replace or remove it.") from None

@@ -18,6 +18,7 @@ ROAD = [
     "benchmarks",
     "generated",
     "sources",
+    "pictures",
     "datasets",
     "backbone",
     "image_program",
