@@ -32,7 +32,8 @@ def save_program(
     picture_side : int
         Px of the squares to which the benchmark brings pictures before the method sees them.
     """
-    made = settings.model_dump(mode="json", include={"method", "recipe", "seed", "image_size", *OWN[settings.method]})
+    decides = {"method", "recipe", "seed", "image_size", "precision", *OWN[settings.method]}
+    made = settings.model_dump(mode="json", include=decides)
     about = {
         "format": FORMAT,
         "backbone": method.backbone.fingerprint,
