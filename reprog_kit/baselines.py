@@ -114,6 +114,10 @@ class FineTune(ZeroShot):
         """Return the image tower."""
         return {k: v for k, v in self.program_state().items() if k.startswith("visual.")}
 
+    def image_parts(self) -> list[nn.Module]:
+        """Return the modules that a picture goes through: the tuned image tower."""
+        return [self.tuned.clip.visual]
+
     def image_features(self, images_BHWC: Tensor) -> Tensor:
         """Return unit features (B, D) of uint8 pictures, channels last."""
         return self.tuned.encode_image(self.canvas(images_BHWC))

@@ -6,7 +6,7 @@ Shapes: B pictures, C classes, D embedding, S canvas side.
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .backbone import Backbone
 from .image_program import ImageProgram, default_padding
@@ -73,6 +73,10 @@ class Reprogrammer(ZeroShot):
         if self.image_frozen:
             return {}
         return {"padding": torch.tensor(self.padding), "values": self.image_program.values}
+
+    def image_parts(self) -> list[nn.Module]:
+        """Return the modules that a picture goes through, image tower first."""
+        return super().image_parts() + ([] if self.image_program is None else [self.image_program])
 
     def optimizers(self, settings: TrainSettings) -> list[torch.optim.Optimizer]:
         """Return Adam (L2 coupled into the gradient) for the border and AdamW for the text, as the reference has them.

@@ -83,6 +83,10 @@ class ZeroShot(nn.Module):
         """Return the tensors that decide image features beside the backbone's own."""
         return {}
 
+    def image_parts(self) -> list[nn.Module]:
+        """Return the modules that a picture goes through, image tower first."""
+        return [self.backbone.clip.visual]
+
     def prepare(self, data: ImageSet, validation: ImageSet, settings: TrainSettings) -> None:
         """Do what comes before the first step, such as fitting a head on cached features."""
 
