@@ -24,6 +24,8 @@ _HOME = {
     "find_run": "runs",
     "load_run": "runs",
     "load_program": "programs",
+    "load": "classifier",
+    "Classifier": "classifier",
     "Evaluation": "evaluation",
     "score": "results",
     "evaluate_runs": "results",

@@ -35,6 +35,8 @@ ROAD = [
     "programs",
     "detection",
     "residual",
+    "export",
+    "classifier",
     "metrics",
     "train",
     "runs",
