@@ -86,7 +86,7 @@ def _superfluous(output, libraries: set[str]) -> bool:
 def reproduce(dataset: str, **parameters: Any) -> Path:
     """Train on a benchmark, evaluate, and return the path of one page with all that was found."""
     settings = TrainSettings.build(dataset=dataset, **parameters)
-    run, _, data = prepare(settings)  # refuses what cannot be had before a kernel starts
+    run, _, data = prepare(settings.each_seed()[0])  # refuses what cannot be had before a kernel starts
     runs = run.folder.parent
     # The kernels start in the project's folder, so they get the paths as they are from here.
     found = {"dataset": run.settings.dataset, "data_root": run.settings.data_root, "runs": str(runs)}

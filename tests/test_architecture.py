@@ -39,6 +39,7 @@ ROAD = [
     "runs",
     "evaluation",
     "results",
+    "program_doctor",
     "plots",
     "widgets",
     "reproduce",
