@@ -29,6 +29,7 @@ _HOME = {
     "evaluate_runs": "results",
     "summary": "evaluation",
     "per_set": "evaluation",
+    "examine": "program_doctor",
     "plots": None,
 }
 __all__ = list(_HOME)
