@@ -32,4 +32,3 @@ def energy(cosines_NC: np.ndarray, scale: float) -> np.ndarray:
 
 
 SCORES: dict[str, Callable[[np.ndarray, float], np.ndarray]] = {f.__name__: f for f in (msp, mcm, max_logit, energy)}
-FEATURE_SCORES: dict = {}
