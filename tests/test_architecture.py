@@ -28,6 +28,7 @@ ROAD = [
     "detection",
     "residual",
     "metrics",
+    "label_check",
     "features",
     "train",
     "runs",
