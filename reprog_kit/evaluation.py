@@ -16,6 +16,7 @@ from .baselines import FineTune
 from .datasets import ImageSet, limited
 from .detection import FEATURE_SCORES, SCORES
 from .features import Head, features, head
+from .label_check import LabelAlarm, permuted_labels
 from .metrics import accuracy, masked_logits
 from .residual import one_standard_error, residual
 from .runs import Run, find_run, load_run
@@ -138,6 +139,19 @@ class Evaluation:
         if self.run.settings.score_precision == "fp16":  # as the authors' code: many scores become one
             return SCORES[score](cosines.astype(np.float16), scale).astype(np.float16).astype(np.float64)
         return SCORES[score](cosines, scale)
+
+    def alarms(self) -> list[LabelAlarm]:
+        """Return an alarm for each labelled set that is answered much better under other names.
+
+        Zero-shot never saw the labels, and what was trained learnt the ID set's: one of both sees a wrong order.
+        """
+        found = {}
+        for method in dict.fromkeys((self.run.settings.method, "zero_shot")):
+            for name, (role, data) in self.sets.items():
+                if role != "ood" and name not in found:
+                    answers = self.logits(method, data).argmax(axis=1)
+                    found[name] = permuted_labels(answers, data.labels_N, self.data.classes, name)
+        return [alarm for alarm in found.values() if alarm]
 
     @cached_property
     def bank(self) -> ImageSet:

@@ -94,7 +94,11 @@ def _figures(evaluation: Evaluation, method: str) -> Iterator[dict]:
         about = {"role": role, "set": name, "n": len(data)}
         if role == "ood":
             for detector in (*SCORES, *FEATURE_SCORES):
-                inside, outside = (evaluation.scores(method, part, detector) for part in (evaluation.data.test, data))
+                try:
+                    parts = (evaluation.data.test, data)
+                    inside, outside = (evaluation.scores(method, part, detector) for part in parts)
+                except InputError:  # too few training pictures to fit it to, in a quick look
+                    continue
                 for metric, estimate in detection(inside, outside, resamples).items():
                     yield {**about, "score": detector, "metric": metric, "estimate": estimate}
             continue

@@ -35,6 +35,7 @@ ROAD = [
     "detection",
     "residual",
     "metrics",
+    "label_check",
     "train",
     "runs",
     "evaluation",
