@@ -145,13 +145,15 @@ class Evaluation:
 
         Zero-shot never saw the labels, and what was trained learnt the ID set's: one of both sees a wrong order.
         """
-        found = {}
+        found: dict[str, LabelAlarm] = {}
         for method in dict.fromkeys((self.run.settings.method, "zero_shot")):
             for name, (role, data) in self.sets.items():
-                if role != "ood" and name not in found:
-                    answers = self.logits(method, data).argmax(axis=1)
-                    found[name] = permuted_labels(answers, data.labels_N, self.data.classes, name)
-        return [alarm for alarm in found.values() if alarm]
+                if role == "ood" or name in found:
+                    continue
+                answers = self.logits(method, data).argmax(axis=1)
+                if alarm := permuted_labels(answers, data.labels_N, self.data.classes, name):
+                    found[name] = alarm
+        return list(found.values())
 
     @cached_property
     def bank(self) -> ImageSet:

@@ -1,5 +1,6 @@
 """An evaluation is arithmetic on features that are computed once: every row is computed again here by another way."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -241,7 +242,21 @@ def test_the_embedded_benchmark_is_evaluated_end_to_end(mini, tmp_path, colours)
     """The real asset on real digits, a quick look: every row is there and is a number."""
     run = train_run(colours(dataset="demo", model="mini", data_root=None, epochs=1, limit=40, padding=8, batch_size=16))
     settings = EvaluateSettings(run=str(run.folder), runs=str(Path(run.folder).parent), resamples=0)
-    rows = score(Evaluation(settings))
+    evaluation = Evaluation(settings)
+    rows = score(evaluation)
     assert {r["set"] for r in rows} >= {"test", "printed", "letters"}
     assert all(np.isfinite(r["value"]) and r["low"] is None for r in rows)
     assert 0 <= summary(rows)["AUROC"].min() <= 100
+
+
+def test_labels_in_another_order_raise_an_alarm_and_the_right_ones_do_not(mini, colours):
+    """Zero-shot on real digits, and the same digits with their labels permuted as a set in another class order has."""
+    run = train_run(colours(dataset="demo", model="mini", data_root=None, method="zero_shot", limit=300))
+    evaluation = Evaluation(EvaluateSettings(run=str(run.folder), runs=str(run.folder.parent)))
+    right = evaluation.data.test
+    swapped = replace(right, name="swapped", labels_N=np.array([0, 2, 1, 3, 4, 5, 6, 7, 8, 9])[right.labels_N])
+    evaluation.__dict__["sets"] = {"test": ("id", right), "swapped": ("shift", swapped)}
+    (alarm,) = evaluation.alarms()
+    assert alarm.name == "swapped"
+    assert set(alarm.moves) == {("one", "two"), ("two", "one")}
+    assert alarm.renamed_accuracy - alarm.accuracy > 0.1
