@@ -153,14 +153,19 @@ class TrainSettings(NotebookSettings):
 
     @classmethod
     def defaults(cls, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Return recipe < the benchmark's ``settings`` < its ``methods`` entry < its ``recipes`` entry."""
+        """Return recipe < the benchmark's ``settings`` < its ``methods`` entry, or its ``recipes`` entry.
+
+        What a benchmark says of a method was found with the default recipe; another recipe keeps its own rates.
+        """
         content = read_yaml(find_params(given.get("dataset", "demo")))
         own = content.get("settings") or {}
         recipe, method = (given.get(k, own.get(k, cls.model_fields[k].default)) for k in ("recipe", "method"))
         if not isinstance(recipe, str) or recipe not in RECIPES:
             return {}
-        parts = ((content.get(part) or {}).get(name, {}) for part, name in (("methods", method), ("recipes", recipe)))
-        layers = [RECIPES[recipe][""], RECIPES[recipe].get(method, {}), own, *parts]
+        usual = recipe == cls.model_fields["recipe"].default
+        found = (content.get("methods") or {}).get(method, {}) if usual else {}
+        chosen = (content.get("recipes") or {}).get(recipe, {})
+        layers = [RECIPES[recipe][""], RECIPES[recipe].get(method, {}), own, found, chosen]
         return {name: value for layer in layers for name, value in layer.items()}
 
 

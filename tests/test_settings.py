@@ -200,7 +200,8 @@ def test_a_method_has_its_own_recipe_and_its_own_lines_in_the_yaml(benchmark_fil
     coop, tuned = (TrainSettings.build(dataset=path, method=method) for method in ("coop", "fine_tune"))
     assert (coop.epochs, coop.lr, coop.batch_size) == (9, 0.5, 128)
     assert (tuned.epochs, tuned.lr, tuned.weight_decay) == (7, 0.5, 0.1)
-    assert TrainSettings.build(dataset=path, method="coop", recipe="released").batch_size == 16
+    released = TrainSettings.build(dataset=path, method="coop", recipe="released")
+    assert (released.epochs, released.batch_size) == (7, 16)  # the line of the method was found with the default recipe
     assert TrainSettings.build(dataset=path, method="coop", epochs=2).epochs == 2
 
 
