@@ -23,9 +23,13 @@ _HOME = {
     "load_run": "runs",
     "load_program": "programs",
     "Evaluation": "evaluation",
-    "summary": "evaluation",
-    "per_set": "evaluation",
+    "read_ledger": "ledger",
+    "summary": "tables",
+    "per_set": "tables",
+    "Report": "report",
+    "ReportSettings": "settings",
     "plots": None,
+    "report_plots": None,
 }
 __all__ = list(_HOME)
 
