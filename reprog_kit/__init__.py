@@ -27,10 +27,14 @@ _HOME = {
     "Evaluation": "evaluation",
     "score": "results",
     "evaluate_runs": "results",
-    "summary": "evaluation",
-    "per_set": "evaluation",
     "examine": "program_doctor",
+    "read_ledger": "ledger",
+    "summary": "tables",
+    "per_set": "tables",
+    "Report": "report",
+    "ReportSettings": "settings",
     "plots": None,
+    "report_plots": None,
 }
 __all__ = list(_HOME)
 

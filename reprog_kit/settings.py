@@ -189,6 +189,18 @@ class EvaluateSettings(NotebookSettings):
     _seeds = field_validator("seeds", mode="before")(as_seeds)
 
 
+class ReportSettings(NotebookSettings):
+    """Which part of the ledger a report shows."""
+
+    dataset: str = Field("demo", description="a benchmark's name in the ledger, or its YAML")
+    score: Literal["msp", "mcm", "max_logit", "energy", "knn", "mahalanobis"] = Field(
+        "msp", description="the ID score behind FPR95 and AUROC"
+    )
+    variants: bool = Field(True, description="show also lines that differ from the benchmark's defaults")
+    runs: str = Field("runs", description="folder of the run folders")
+    folder: str | None = Field(None, description="where the exported tables go; default report-<dataset> in runs")
+
+
 def data_root(given: str | None) -> Path:
     """Return the folder of the pictures: the setting, $REPROG_DATA, or data/ beside params/."""
     chosen = given or os.environ.get("REPROG_DATA")

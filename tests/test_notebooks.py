@@ -10,7 +10,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from reprog_kit.settings import EvaluateSettings, TrainSettings, project_root
+from reprog_kit.settings import EvaluateSettings, ReportSettings, TrainSettings, project_root
 
 NOTEBOOKS = sorted((project_root() / "notebooks").glob("*.ipynb"))
 QUICK = {"limit": 60, "epochs": 2, "batch_size": 20, "warmup_steps": 1}
@@ -31,7 +31,9 @@ def test_has_title_then_parameters_then_settings_and_no_outputs(path):
     assert all(sum(bool(line.strip()) for line in c.source.split("\n")) <= 8 for c in code[1:])
 
 
-@pytest.mark.parametrize(("name", "settings"), [("train", TrainSettings), ("evaluate", EvaluateSettings)])
+@pytest.mark.parametrize(
+    ("name", "settings"), [("train", TrainSettings), ("evaluate", EvaluateSettings), ("report", ReportSettings)]
+)
 def test_parameters_cell_lists_exactly_the_settings_in_a_form_papermill_reads(name, settings):
     from papermill.inspection import _infer_parameters
     from papermill.iorw import load_notebook_node
