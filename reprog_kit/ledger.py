@@ -143,9 +143,10 @@ def _lines(table: pd.DataFrame, cost: pd.Series) -> list[str]:
     same = ["dataset", "method", "variant", "model"]
     sized = more.groupby(same)["pictures"].transform("nunique") > 1
     short = more["model"].astype(str).str.rstrip("/").str.split("/").str[-1].str.split(":").str[-1]
+    models = more["model"].nunique()
     extra = [
         more["dataset"] if more["dataset"].nunique() > 1 else "",
-        (short if short.nunique() == more["model"].nunique() else more["model"]) if short.nunique() > 1 else "",
+        (short if short.nunique() == models else more["model"]) if models > 1 else "",
         more["pictures"].map("{:,.0f} pictures".format).where(sized & more["pictures"].notna(), ""),
         more["device"] if more["device"][cost].nunique() > 1 else "",
     ]

@@ -180,6 +180,8 @@ def _summary(found: pd.DataFrame, score: str) -> Table:
     every = pd.concat([part for part in parts if len(part)] or parts[:1])
     every = every.sort_values("line", key=lambda column: column.map(lines), kind="stable")
     made = table("summary", "The three axes, in percent", every, ["axis"])
+    if made.text.empty:
+        return made
     text = made.text.reindex(columns=list(AXES), fill_value="–")
     best = made.best.reindex(columns=list(AXES), fill_value=False)
     return Table(made.name, made.title, text, made.numbers, best)

@@ -82,6 +82,22 @@ def test_headless_notebooks_hold_no_widget_state_and_show_the_progress(executed)
     assert any("images/s" in t for t in texts)
 
 
+@pytest.mark.notebook
+@pytest.mark.xdist_group("notebooks")
+def test_the_report_is_one_page_with_tables_figures_and_files(tmp_path):
+    from ledgers import ledger, write
+
+    from reprog_kit.reproduce import report
+
+    page = report("demo", runs=str(write(ledger(seeds=(1, 2)), tmp_path)), score="energy", variants="false")
+    assert page == tmp_path / "report-demo" / "report.html"
+    html = page.read_text()
+    assert html.count('<div class="plotly-graph-div"') == 3 and html.count("</table>") == 1 + 7
+    assert len(html) < 9_000_000  # plotly's library once
+    assert "Nothing was published for demo." in html and "score energy" in html
+    assert {"results.csv", "ood.csv", "ood.tex", "report.ipynb"} <= {p.name for p in page.parent.iterdir()}
+
+
 def test_reproduce_hands_relative_paths_to_the_kernels_as_they_are_from_here(tmp_path, monkeypatch):
     from reprog_kit import reproduce as module
 
