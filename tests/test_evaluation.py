@@ -188,7 +188,7 @@ def test_a_run_that_does_not_renormalise_mixes_without(made):
 def test_the_summary_means_the_sets_of_a_role(made):
     rows, table = made[1], summary(made[1], "energy")
     assert list(table.columns) == ["ID accuracy", "shift accuracy", "FPR95", "AUROC"]
-    assert list(table.index) == [label(method) for method in METHODS]
+    assert [line.split(" (")[0] for line in table.index] == [label(method) for method in METHODS]
     for method, line in zip(METHODS, table.to_numpy(dtype=float)):
         expected = [
             value(rows, method, "test", "accuracy"),
@@ -215,9 +215,9 @@ def test_the_table_of_sets_has_a_line_a_set_with_its_interval(made):
     assert [(role, name) for role, name, _, _ in table.index] == [
         ("id", "test"), ("shift", "dim"), ("shift", "part"), ("ood", "blocks"), ("ood", "other")
     ]  # fmt: skip
-    assert list(table.columns) == [label(method) for method in METHODS]
+    assert [line.split(" (")[0] for line in table.columns] == [label(method) for method in METHODS]
     shown = f"{100 * value(made[1], 'residual', 'test', 'accuracy'):.1f} ["
-    assert table["residual"].iloc[0].startswith(shown)
+    assert table.filter(like="residual").iloc[0, 0].startswith(shown)
 
 
 def test_a_changed_caption_is_refused_at_evaluation(made, yaml_file):
