@@ -8,7 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOME = {
     "InputError": "parameters",
@@ -29,9 +29,14 @@ _HOME = {
     "Evaluation": "evaluation",
     "score": "results",
     "evaluate_runs": "results",
-    "summary": "evaluation",
-    "per_set": "evaluation",
+    "examine": "program_doctor",
+    "read_ledger": "ledger",
+    "summary": "tables",
+    "per_set": "tables",
+    "Report": "report",
+    "ReportSettings": "settings",
     "plots": None,
+    "report_plots": None,
 }
 __all__ = list(_HOME)
 

@@ -84,7 +84,7 @@ class Benchmark(BaseModel):
     templates : tuple of str
         Sentences, as ``caption`` is, of the zero-shot prompt ensemble; none: there is no ensemble.
     settings, methods, recipes : dict
-        Defaults of `reprog_kit.settings.TrainSettings`: for all, for a method, for a recipe.
+        Defaults of `reprog_kit.settings.TrainSettings`: for all, for a method under the default recipe, for a recipe.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)

@@ -5,17 +5,17 @@ Shapes: N pictures, M pictures of the bank, C classes, D embedding.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from functools import cached_property
 
 import numpy as np
-import pandas as pd
 import torch
 
 from .baselines import FineTune
 from .datasets import ImageSet, limited
 from .detection import FEATURE_SCORES, SCORES
 from .features import Head, features, head
+from .label_check import LabelAlarm, permuted_labels
 from .metrics import accuracy, masked_logits
 from .residual import one_standard_error, residual
 from .runs import Run, find_run, load_run
@@ -139,6 +139,21 @@ class Evaluation:
             return SCORES[score](cosines.astype(np.float16), scale).astype(np.float16).astype(np.float64)
         return SCORES[score](cosines, scale)
 
+    def alarms(self) -> list[LabelAlarm]:
+        """Return an alarm for each labelled set that is answered much better under other names.
+
+        Zero-shot never saw the labels, and what was trained learnt the ID set's: one of both sees a wrong order.
+        """
+        found: dict[str, LabelAlarm] = {}
+        for method in dict.fromkeys((self.run.settings.method, "zero_shot")):
+            for name, (role, data) in self.sets.items():
+                if role == "ood" or name in found:
+                    continue
+                answers = self.logits(method, data).argmax(axis=1)
+                if alarm := permuted_labels(answers, data.labels_N, self.data.classes, name):
+                    found[name] = alarm
+        return list(found.values())
+
     @cached_property
     def bank(self) -> ImageSet:
         """The training pictures behind the detectors on features."""
@@ -164,42 +179,3 @@ class Evaluation:
         """The GPU's name, or cpu."""
         device = self.method.backbone.device
         return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-
-
-def latest(rows: Sequence[Mapping]) -> pd.DataFrame:
-    """Return rows as a table; of a residual that was evaluated at several alphas, the last one's alone."""
-    table = pd.DataFrame(rows)
-    return table[table["alpha"] == table.groupby("method")["alpha"].transform("last")]
-
-
-def summary(rows: Sequence[Mapping], score: str = "msp") -> pd.DataFrame:
-    """Return the paper's three axes in percent: ID and shift accuracy, FPR95 and AUROC (means).
-
-    One line a method; a residual that was evaluated at several alphas has a line for each.
-    """
-    lines = {}
-    for (method, alpha), of in pd.DataFrame(rows).groupby(["method", "alpha"], sort=False):
-        right, detected = of[of["metric"] == "accuracy"], of[of["score"] == score]
-        name = f"{method} (alpha {alpha:.2f})" if method == "residual" else method
-        lines[name] = {
-            "ID accuracy": right[right["role"] == "id"]["value"].mean(),
-            "shift accuracy": right[right["role"] == "shift"]["value"].mean(),
-            "FPR95": detected[detected["metric"] == "fpr_at_95_id_recall"]["value"].mean(),
-            "AUROC": detected[detected["metric"] == "auroc"]["value"].mean(),
-        }
-    return (100 * pd.DataFrame(lines).T).round(1).rename_axis("method")
-
-
-def per_set(rows: Sequence[Mapping], score: str = "msp") -> pd.DataFrame:
-    """Return one line a set, one column a method: accuracy, or AUROC for an OOD set, in percent with its interval."""
-    table = latest(rows)
-    shown = table[(table["metric"] == "accuracy") | ((table["metric"] == "auroc") & (table["score"] == score))].copy()
-
-    def text(row: pd.Series) -> str:
-        interval = "" if pd.isna(row["low"]) else f" [{100 * row['low']:.1f}, {100 * row['high']:.1f}]"
-        return f"{100 * row['value']:.1f}{interval}"
-
-    shown["text"] = shown.apply(text, axis=1)
-    wide = shown.pivot_table(index=["role", "set", "metric", "n"], columns="method", values="text", aggfunc="first")
-    order = sorted(wide.index, key=lambda key: (("id", "shift", "ood").index(key[0]), key[1]))
-    return wide.loc[order, list(dict.fromkeys(shown["method"]))]

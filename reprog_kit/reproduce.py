@@ -9,8 +9,8 @@ from typing import Any
 
 from .files import write_whole
 from .parameters import InputError
-from .runs import prepare
-from .settings import TrainSettings, project_root
+from .report import Report
+from .settings import ReportSettings, TrainSettings, in_project, project_root
 
 
 def run_notebook(name: str, out: Path, **parameters: Any) -> Path:
@@ -85,8 +85,10 @@ def _superfluous(output, libraries: set[str]) -> bool:
 
 def reproduce(dataset: str, **parameters: Any) -> Path:
     """Train on a benchmark, evaluate, and return the path of one page with all that was found."""
+    from .runs import prepare  # torch; a report does without
+
     settings = TrainSettings.build(dataset=dataset, **parameters)
-    run, _, data = prepare(settings)  # refuses what cannot be had before a kernel starts
+    run, _, data = prepare(settings.each_seed()[0])  # refuses what cannot be had before a kernel starts
     runs = run.folder.parent
     # The kernels start in the project's folder, so they get the paths as they are from here.
     found = {"dataset": run.settings.dataset, "data_root": run.settings.data_root, "runs": str(runs)}
@@ -94,3 +96,12 @@ def reproduce(dataset: str, **parameters: Any) -> Path:
     scored = {"run": str(run.folder), "runs": str(runs), "device": parameters.get("device")}
     evaluated = run_notebook("evaluate", runs / "notebooks" / f"{run.name}-evaluate.ipynb", **scored)
     return page([trained, evaluated], run.folder / "report.html", data.benchmark.title or data.benchmark.name)
+
+
+def report(dataset: str, **parameters: Any) -> Path:
+    """Execute the report of a benchmark and return the path of its page; its CSV and LaTeX files lie beside it."""
+    made = Report(ReportSettings.build(dataset=dataset, **parameters))  # refuses an empty ledger before a kernel starts
+    found = {"dataset": made.dataset, "runs": str(in_project(made.settings.runs).resolve())}
+    found["folder"] = str(made.folder.resolve())
+    executed = run_notebook("report", made.folder / "report.ipynb", **{**parameters, **found})
+    return page([executed], made.folder / "report.html", f"Report: {made.dataset}")

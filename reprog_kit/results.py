@@ -67,6 +67,8 @@ def variant(run: Run, backbone: Backbone, method: str) -> str:
     usual["image_size"] = usual["image_size"] or backbone.side
     usual["recipe"] = TrainSettings.model_fields["recipe"].default
     compared = SCORING | (OWN[made.method] | {"recipe", "image_size", "select_on"} if trained else set())
+    if made.precision == "fp32" and backbone.device.type != "cuda":
+        compared = compared - {"precision"}  # what auto comes to
     if made.method == "linear_probe" and made.probe == "lbfgs":
         compared -= {"epochs"}  # it takes none
     changed = [name for name in TrainSettings.model_fields if name in compared and getattr(made, name) != usual[name]]
@@ -94,7 +96,11 @@ def _figures(evaluation: Evaluation, method: str) -> Iterator[dict]:
         about = {"role": role, "set": name, "n": len(data)}
         if role == "ood":
             for detector in (*SCORES, *FEATURE_SCORES):
-                inside, outside = (evaluation.scores(method, part, detector) for part in (evaluation.data.test, data))
+                try:
+                    parts = (evaluation.data.test, data)
+                    inside, outside = (evaluation.scores(method, part, detector) for part in parts)
+                except InputError:  # too few training pictures to fit it to, in a quick look
+                    continue
                 for metric, estimate in detection(inside, outside, resamples).items():
                     yield {**about, "score": detector, "metric": metric, "estimate": estimate}
             continue
@@ -129,7 +135,7 @@ def _rows_of(evaluation: Evaluation, method: str) -> list[dict]:
         "variant": different,
         "alpha": alpha.get(spelled, lambda: None)(),
         "wise_weight": evaluation.settings.wise_weight if method == "wise_ft" else None,
-        "model": made.model,
+        "model": f"{made.model} {made.pretrained}" if made.pretrained else made.model,
         "seed": made.seed,
         "padding": made.padding if made.method == "reprogrammer" else None,
         "recipe": made.recipe,

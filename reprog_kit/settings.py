@@ -153,14 +153,19 @@ class TrainSettings(NotebookSettings):
 
     @classmethod
     def defaults(cls, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Return recipe < the benchmark's ``settings`` < its ``methods`` entry < its ``recipes`` entry."""
+        """Return recipe < the benchmark's ``settings`` < its ``methods`` entry, or its ``recipes`` entry.
+
+        What a benchmark says of a method was found with the default recipe; another recipe keeps its own rates.
+        """
         content = read_yaml(find_params(given.get("dataset", "demo")))
         own = content.get("settings") or {}
         recipe, method = (given.get(k, own.get(k, cls.model_fields[k].default)) for k in ("recipe", "method"))
         if not isinstance(recipe, str) or recipe not in RECIPES:
             return {}
-        parts = ((content.get(part) or {}).get(name, {}) for part, name in (("methods", method), ("recipes", recipe)))
-        layers = [RECIPES[recipe][""], RECIPES[recipe].get(method, {}), own, *parts]
+        usual = recipe == cls.model_fields["recipe"].default
+        found = (content.get("methods") or {}).get(method, {}) if usual else {}
+        chosen = (content.get("recipes") or {}).get(recipe, {})
+        layers = [RECIPES[recipe][""], RECIPES[recipe].get(method, {}), own, found, chosen]
         return {name: value for layer in layers for name, value in layer.items()}
 
 
@@ -182,6 +187,18 @@ class EvaluateSettings(NotebookSettings):
     runs: str = Field("runs", description="folder of the run folders")
 
     _seeds = field_validator("seeds", mode="before")(as_seeds)
+
+
+class ReportSettings(NotebookSettings):
+    """Which part of the ledger a report shows."""
+
+    dataset: str = Field("demo", description="a benchmark's name in the ledger, or its YAML")
+    score: Literal["msp", "mcm", "max_logit", "energy", "knn", "mahalanobis"] = Field(
+        "msp", description="the ID score behind FPR95 and AUROC"
+    )
+    variants: bool = Field(True, description="show also lines that differ from the benchmark's defaults")
+    runs: str = Field("runs", description="folder of the run folders")
+    folder: str | None = Field(None, description="where the exported tables go; default report-<dataset> in runs")
 
 
 def data_root(given: str | None) -> Path:

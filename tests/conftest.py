@@ -170,6 +170,8 @@ def colours(benchmark_file, pictures, tower, tmp_path):
         where = {"model": tower("vit"), "data_root": str(pictures), "runs": str(tmp_path / "runs")}
         if given.get("method", "reprogrammer") != "reprogrammer":
             quick.pop("padding")
+        if given.get("method") == "coop":
+            quick["contexts"] = 5  # the tiny text tower has 16 positions
         if given.get("method") == "zero_shot":
             quick = {"device": "cpu", "precision": "fp32"}
         if "dataset" not in given:

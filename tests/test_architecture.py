@@ -38,11 +38,20 @@ ROAD = [
     "export",
     "classifier",
     "metrics",
+    "label_check",
     "train",
     "runs",
     "evaluation",
     "results",
+    "program_doctor",
+    "ledger",
+    "tables",
+    "sentences",
+    "published",
+    "report",
+    "style",
     "plots",
+    "report_plots",
     "widgets",
     "reproduce",
     "__main__",
@@ -52,7 +61,7 @@ SIDE = {p.stem for p in FOLDER.glob("pretrain*.py")} | {"glyphs"}
 HOMES = {
     "open_clip": {"backbone"},
     "torchvision": {"sources"},
-    "plotly": {"plots", "widgets"},
+    "plotly": {"style", "plots", "report_plots", "widgets"},
     "ipywidgets": {"widgets"},
     "papermill": {"reproduce"},
     "nbconvert": {"reproduce"},
@@ -163,7 +172,7 @@ def test_importing_the_package_costs_nothing():
 
 @pytest.mark.slow
 def test_the_core_needs_no_notebook_package():
-    core = [name for name in ROAD[: ROAD.index("plots")] if name in MODULES]
+    core = [name for name in ROAD[: ROAD.index("style")] if name in MODULES]
     found = loaded_by(f"from reprog_kit import {', '.join(core)}")
     assert "torch" in found
     assert not found & {"plotly", "ipywidgets", "papermill", "IPython", "nbconvert", "jupyterlab", "ipykernel"}

@@ -1,5 +1,6 @@
 """An evaluation is arithmetic on features that are computed once: every row is computed again here by another way."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,14 +10,15 @@ from sklearn.metrics import roc_auc_score
 
 from reprog_kit import features as features_module
 from reprog_kit.detection import FEATURE_SCORES, SCORES
-from reprog_kit.evaluation import ALPHAS, Evaluation, per_set, summary
+from reprog_kit.evaluation import ALPHAS, Evaluation
+from reprog_kit.ledger import label
 from reprog_kit.metrics import DETECTION_METRICS
 from reprog_kit.parameters import InputError
-from reprog_kit.plots import finding
 from reprog_kit.programs import load_program
 from reprog_kit.results import score
 from reprog_kit.runs import train_run
 from reprog_kit.settings import EvaluateSettings, TrainSettings
+from reprog_kit.tables import per_set, summary
 from reprog_kit.zero_shot import ZeroShot
 
 METHODS = ("zero_shot", "reprogrammer", "residual")
@@ -186,8 +188,8 @@ def test_a_run_that_does_not_renormalise_mixes_without(made):
 def test_the_summary_means_the_sets_of_a_role(made):
     rows, table = made[1], summary(made[1], "energy")
     assert list(table.columns) == ["ID accuracy", "shift accuracy", "FPR95", "AUROC"]
-    assert [name.split(" ")[0] for name in table.index] == list(METHODS)
-    for method, line in zip(METHODS, table.to_numpy()):
+    assert [line.split(" (")[0] for line in table.index] == [label(method) for method in METHODS]
+    for method, line in zip(METHODS, table.to_numpy(dtype=float)):
         expected = [
             value(rows, method, "test", "accuracy"),
             (value(rows, method, "dim", "accuracy") + value(rows, method, "part", "accuracy")) / 2,
@@ -197,16 +199,15 @@ def test_the_summary_means_the_sets_of_a_role(made):
         assert line == pytest.approx([100 * e for e in expected], abs=0.0501)
 
 
-def test_a_ledger_with_two_alphas_keeps_them_apart_and_shows_the_last_one(made):
+def test_two_alphas_are_kept_apart_by_their_variant(made):
     first, second = ([dict(r) for r in score(again(made, alpha=alpha))] for alpha in (0.25, 0.75))
-    ledger = made[0].run.results
-    table = summary(ledger)
-    for rows, name in ((first, "residual (alpha 0.25)"), (second, "residual (alpha 0.75)")):
-        assert table.loc[name].equals(summary(rows).loc[name])
-    assert per_set(ledger).equals(per_set(second))
-    assert finding(ledger) == finding(second)
-    score(again(made, alpha=0.25))  # now 0.25 is the last one again
-    assert per_set(made[0].run.results).equals(per_set(first))
+    table = summary(made[0].run.results)
+    for rows, alpha in ((first, "0.25"), (second, "0.75")):
+        (name,) = [line for line in table.index if f"alpha {alpha}" in line]
+        (same,) = [line for line in summary(rows).index if "residual" in line]
+        assert list(table.loc[name]) == list(summary(rows).loc[same])
+    score(again(made, alpha=0.25))  # evaluated again it stands once
+    assert len(summary(made[0].run.results)) == len(table)
 
 
 def test_the_table_of_sets_has_a_line_a_set_with_its_interval(made):
@@ -214,9 +215,9 @@ def test_the_table_of_sets_has_a_line_a_set_with_its_interval(made):
     assert [(role, name) for role, name, _, _ in table.index] == [
         ("id", "test"), ("shift", "dim"), ("shift", "part"), ("ood", "blocks"), ("ood", "other")
     ]  # fmt: skip
-    assert list(table.columns) == list(METHODS)
+    assert [line.split(" (")[0] for line in table.columns] == [label(method) for method in METHODS]
     shown = f"{100 * value(made[1], 'residual', 'test', 'accuracy'):.1f} ["
-    assert table["residual"].iloc[0].startswith(shown)
+    assert table.filter(like="residual").iloc[0, 0].startswith(shown)
 
 
 def test_a_changed_caption_is_refused_at_evaluation(made, yaml_file):
@@ -241,7 +242,21 @@ def test_the_embedded_benchmark_is_evaluated_end_to_end(mini, tmp_path, colours)
     """The real asset on real digits, a quick look: every row is there and is a number."""
     run = train_run(colours(dataset="demo", model="mini", data_root=None, epochs=1, limit=40, padding=8, batch_size=16))
     settings = EvaluateSettings(run=str(run.folder), runs=str(Path(run.folder).parent), resamples=0)
-    rows = score(Evaluation(settings))
+    evaluation = Evaluation(settings)
+    rows = score(evaluation)
     assert {r["set"] for r in rows} >= {"test", "printed", "letters"}
     assert all(np.isfinite(r["value"]) and r["low"] is None for r in rows)
-    assert 0 <= summary(rows)["AUROC"].min() <= 100
+    assert 0 <= summary(rows)["AUROC"].astype(float).min() <= 100
+
+
+def test_labels_in_another_order_raise_an_alarm_and_the_right_ones_do_not(mini, colours):
+    """Zero-shot on real digits, and the same digits with their labels permuted as a set in another class order has."""
+    run = train_run(colours(dataset="demo", model="mini", data_root=None, method="zero_shot", limit=300))
+    evaluation = Evaluation(EvaluateSettings(run=str(run.folder), runs=str(run.folder.parent)))
+    right = evaluation.data.test
+    swapped = replace(right, name="swapped", labels_N=np.array([0, 2, 1, 3, 4, 5, 6, 7, 8, 9])[right.labels_N])
+    evaluation.__dict__["sets"] = {"test": ("id", right), "swapped": ("shift", swapped)}
+    (alarm,) = evaluation.alarms()
+    assert alarm.name == "swapped"
+    assert set(alarm.moves) == {("one", "two"), ("two", "one")}
+    assert alarm.renamed_accuracy - alarm.accuracy > 0.1

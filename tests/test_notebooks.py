@@ -10,7 +10,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from reprog_kit.settings import EvaluateSettings, TrainSettings, project_root
+from reprog_kit.settings import EvaluateSettings, ReportSettings, TrainSettings, project_root
 
 NOTEBOOKS = sorted((project_root() / "notebooks").glob("*.ipynb"))
 QUICK = {"limit": 60, "epochs": 2, "batch_size": 20, "warmup_steps": 1}
@@ -31,7 +31,9 @@ def test_has_title_then_parameters_then_settings_and_no_outputs(path):
     assert all(sum(bool(line.strip()) for line in c.source.split("\n")) <= 8 for c in code[1:])
 
 
-@pytest.mark.parametrize(("name", "settings"), [("train", TrainSettings), ("evaluate", EvaluateSettings)])
+@pytest.mark.parametrize(
+    ("name", "settings"), [("train", TrainSettings), ("evaluate", EvaluateSettings), ("report", ReportSettings)]
+)
 def test_parameters_cell_lists_exactly_the_settings_in_a_form_papermill_reads(name, settings):
     from papermill.inspection import _infer_parameters
     from papermill.iorw import load_notebook_node
@@ -78,6 +80,22 @@ def test_headless_notebooks_hold_no_widget_state_and_show_the_progress(executed)
     texts = [p.read_text() for p in sorted((runs / "notebooks").glob("*.ipynb"))]
     assert len(texts) == 2 and not any("application/vnd.jupyter.widget" in t for t in texts)
     assert any("images/s" in t for t in texts)
+
+
+@pytest.mark.notebook
+@pytest.mark.xdist_group("notebooks")
+def test_the_report_is_one_page_with_tables_figures_and_files(tmp_path):
+    from ledgers import ledger, write
+
+    from reprog_kit.reproduce import report
+
+    page = report("demo", runs=str(write(ledger(seeds=(1, 2)), tmp_path)), score="energy", variants="false")
+    assert page == tmp_path / "report-demo" / "report.html"
+    html = page.read_text()
+    assert html.count('<div class="plotly-graph-div"') == 3 and html.count("</table>") == 1 + 7
+    assert len(html) < 9_000_000  # plotly's library once
+    assert "Nothing was published for demo." in html and "score energy" in html
+    assert {"results.csv", "ood.csv", "ood.tex", "report.ipynb"} <= {p.name for p in page.parent.iterdir()}
 
 
 def test_reproduce_hands_relative_paths_to_the_kernels_as_they_are_from_here(tmp_path, monkeypatch):

@@ -170,3 +170,73 @@ def test_a_yaml_that_is_no_mapping_is_refused_by_name(tmp_path, content):
 def test_a_broken_yaml_beside_it_does_not_hide_a_benchmark(project):
     (project / "params" / "broken.yaml").write_text("a: [1, 2")
     assert module.find_params("birds").name == "birds.yaml"
+
+
+# -- methods and seeds
+
+
+@pytest.mark.parametrize("method", [m for m in OWN if m != "reprogrammer"])
+def test_a_setting_that_the_method_has_no_use_for_is_refused_with_its_own(method):
+    with pytest.raises(InputError, match=rf"padding = 8 is refused: method = '{method}' has no use for it") as caught:
+        TrainSettings.build(method=method, padding=8)
+    for own in OWN[method]:
+        assert own in str(caught.value)
+
+
+def test_a_setting_of_the_yaml_that_the_method_has_no_use_for_is_no_mistake():
+    assert TrainSettings.build(dataset="demo", method="coop").method == "coop"  # the demo sets a padding
+
+
+def test_wise_ft_is_trained_as_fine_tuning():
+    assert TrainSettings.build(method="wise_ft") == TrainSettings.build(method="fine_tune")
+
+
+def test_a_method_has_its_own_recipe_and_its_own_lines_in_the_yaml(benchmark_file):
+    path = benchmark_file(
+        settings={"epochs": 7, "lr": 0.5},
+        methods={"coop": {"epochs": 9}},
+        recipes={"released": {"batch_size": 16}},
+    )
+    coop, tuned = (TrainSettings.build(dataset=path, method=method) for method in ("coop", "fine_tune"))
+    assert (coop.epochs, coop.lr, coop.batch_size) == (9, 0.5, 128)
+    assert (tuned.epochs, tuned.lr, tuned.weight_decay) == (7, 0.5, 0.1)
+    released = TrainSettings.build(dataset=path, method="coop", recipe="released")
+    assert (released.epochs, released.batch_size) == (7, 16)  # the line of the method was found with the default recipe
+    assert TrainSettings.build(dataset=path, method="coop", epochs=2).epochs == 2
+
+
+@pytest.mark.parametrize(
+    ("method", "expected"),
+    [
+        ("linear_probe", {"probe": "adam", "lr": 0.01, "schedule": "steps", "keep": "last", "epochs": 25}),
+        ("fine_tune", {"lr": 3e-5, "weight_decay": 0.1, "schedule": "steps", "epochs": 25}),
+        ("lp_ft", {"lr": 3e-5, "weight_decay": 0.1}),
+        ("l2_sp", {"lr": 3e-5, "l2_sp": 0.01}),
+        ("coop", {"lr": 2e-3, "weight_decay": 5e-4, "contexts": 16, "epochs": 50}),
+        ("reprogrammer", {"alpha": 0.4, "select_on": "test", "score_precision": "fp16", "scored_over": "all"}),
+    ],
+)
+def test_released_is_what_the_reference_says_of_each_method(benchmark_file, method, expected):
+    found = TrainSettings.build(dataset=benchmark_file(), method=method, recipe="released")
+    assert {name: getattr(found, name) for name in expected} == expected
+
+
+@pytest.mark.parametrize("given", [[0, 1, 2], (0, 1, 2), "0,1,2", "[0, 1, 2]"])
+def test_seeds_are_a_run_each(given):
+    settings = TrainSettings.build(seeds=given)
+    assert settings.seeds == (0, 1, 2)
+    assert [(each.seed, each.seeds) for each in settings.each_seed()] == [(0, None), (1, None), (2, None)]
+    assert [each.seed for each in TrainSettings.build(seed=5).each_seed()] == [5]
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"seeds": [0, 1], "seed": 3}, "seed and seeds are both given"),
+        ({"seeds": "a,b"}, r"seeds = 'a,b' is refused"),
+        ({"seeds": ""}, r"seeds = '' is refused: give the seeds as a list"),
+    ],
+)
+def test_seeds_that_mean_nothing_are_refused(given, words):
+    with pytest.raises(InputError, match=words):
+        TrainSettings.build(**given)
