@@ -68,7 +68,9 @@ def page(notebooks: list[Path], out: Path, title: str) -> Path:
         cell["id"] = f"cell-{number}"
     joined = nbformat.v4.new_notebook(cells=cells, metadata={"title": title})
     html, _ = HTMLExporter(exclude_input=True, exclude_output_prompt=True).from_notebook_node(joined)
-    return write_whole(out, html)
+    # Without code there are no prompts, so prose and outputs share one left edge.
+    plain = "<style>.jp-InputPrompt { display: none } body { max-width: 1100px; margin: auto }</style></head>"
+    return write_whole(out, html.replace("</head>", plain, 1))
 
 
 def _superfluous(output, libraries: set[str]) -> bool:
