@@ -27,7 +27,7 @@ SCORE_NAMES = {
 }  # fmt: skip
 
 
-def _curves(tables: Sequence[pd.DataFrame], accuracy: str, label: str) -> go.Figure:
+def _curves(tables: Sequence[pd.DataFrame], accuracy: str, label: str, shade: str) -> go.Figure:
     """Return the columns loss and `accuracy` over the epochs, side by side, a line a table."""
     figure = make_subplots(1, 2, subplot_titles=("training loss", label), horizontal_spacing=0.12)
     style = {
@@ -42,12 +42,12 @@ def _curves(tables: Sequence[pd.DataFrame], accuracy: str, label: str) -> go.Fig
     return figure.update_yaxes(title="%", row=1, col=2).update_layout(showlegend=False)
 
 
-def training_curves(*histories: Sequence[Mapping]) -> go.Figure:
+def training_curves(*histories: Sequence[Mapping], method: str = "reprogrammer") -> go.Figure:
     """Return loss and validation accuracy over the epochs of a run, or of one a seed; the best epochs are ringed."""
     tables = [pd.DataFrame(history) for history in histories]
     best = pd.DataFrame([table.loc[table["validation_accuracy"].idxmax()] for table in tables])
     accuracy, epochs = 100 * best["validation_accuracy"], ", ".join(f"{epoch:.0f}" for epoch in best["epoch"])
-    figure = _curves(tables, "validation_accuracy", "validation accuracy")
+    figure = _curves(tables, "validation_accuracy", "validation accuracy", COLOURS[method])
     figure.add_scatter(
         x=best["epoch"], y=accuracy, mode="markers", row=1, col=2,
         marker={"size": 14, "symbol": "circle-open", "color": OOD_COLOUR, "line": {"width": 2}},
@@ -62,7 +62,7 @@ def pretraining_curves(history: Sequence[Mapping]) -> go.Figure:
     table = pd.DataFrame(history)
     last = table.iloc[-1]
     title = f"{100 * last['accuracy']:.1f}% of the pictures find their caption in epoch {last['epoch']:.0f}"
-    return styled(_curves([table], "accuracy", "accuracy over the batch's captions"), title)
+    return styled(_curves([table], "accuracy", "accuracy over the batch's captions", COLOURS["reprogrammer"]), title)
 
 
 def _png(pixels_HWC: np.ndarray) -> str:
@@ -183,7 +183,7 @@ def score_histograms(evaluation: Evaluation, method: str | None = None, score: s
             )  # fmt: skip
     figure.update_layout(barmode="overlay").update_yaxes(title="% of pictures", col=1)
     figure.update_xaxes(title=SCORE_NAMES[score], row=lines)
-    question = f"Does the {NAMES.get(method, method)}'s {score.upper()} tell ID from OOD?"
+    question = f"Does the {NAMES.get(method, method.replace('_', ' '))}'s {score.upper()} tell ID from OOD?"
     hardest = min(aurocs, key=aurocs.get) if aurocs else None
     return styled(figure, f"{question} Hardest: {hardest}" if hardest else question, height=220 + 160 * lines)
 
