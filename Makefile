@@ -31,9 +31,10 @@ lab: $(STAMP)  ## JupyterLab on localhost, with its token, without news
 	  --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate \
 	  $(if $(filter 0,$(shell id -u)),--allow-root) notebooks/train.ipynb
 
-figures: $(STAMP)  ## the README's figure, from the newest run
-	$(PYTHON) -c "from reprog_kit import find_run, plots; plots.comparison(find_run('newest').results) \
-	  .write_image('docs/demo.png', width=1000, height=430, scale=2)"
+figures: $(STAMP)  ## the README's figure, from the ledger of the demo in runs/
+	$(PYTHON) -c "from reprog_kit import Report, ReportSettings, report_plots; \
+	  report = Report(ReportSettings.build(dataset='demo', variants=False)); \
+	  report_plots.trade_offs(report.found, report.score).write_image('docs/demo.png', width=1000, scale=2)"
 
 install: $(STAMP)  ## the environment alone
 

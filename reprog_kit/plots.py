@@ -32,7 +32,7 @@ def _curves(tables: Sequence[pd.DataFrame], accuracy: str, label: str, shade: st
     figure = make_subplots(1, 2, subplot_titles=("training loss", label), horizontal_spacing=0.12)
     style = {
         "mode": "lines+markers",
-        "line": {"color": COLOURS["reprogrammer"]},
+        "line": {"color": shade},
         "opacity": 1 if len(tables) == 1 else 0.6,
     }
     for table in tables:
