@@ -132,7 +132,10 @@ def detectors(found: pd.DataFrame, metric: str = "auroc") -> str:
     wins = part[part["key"] == part.groupby("line")["key"].transform("max")].groupby("score", sort=False).size()
     best = [DETECTORS.get(score, score) for score in wins.index[wins == wins.max()]]
     lines, top = part["line"].nunique(), part[part["key"] == part["key"].max()]
-    pairs = _listed([f"{DETECTORS.get(s, s)} with {line}" for s, line in zip(top["score"], top["line"])])
+    names = [DETECTORS.get(s, s) for s in top["score"]]
+    pairs = _listed([f"{name} with {line}" for name, line in zip(names, top["line"])])
+    if len(top) > 3:
+        pairs = f"{_listed(list(dict.fromkeys(names)))} with {top['line'].nunique()} methods"
     if part["score"].nunique() == 1:
         return f"{_sentence(best[0])} is the only detector; its best {name} is {written(top.iloc[0])}%, {pairs}."
     who = f"{_listed(best)} {'is' if len(best) == 1 else 'are each'} the best detector"
