@@ -66,11 +66,24 @@ def test_reproduce_leaves_run_results_and_one_page_with_figures(executed):
     }
     rows = [json.loads(line) for line in (run / "results.jsonl").read_text().splitlines()]
     assert {r["method"] for r in rows} == {"zero_shot", "reprogrammer", "residual"}
-    assert all(0 <= r["value"] <= 1 for r in rows) and all(r["low"] <= r["high"] for r in rows)
+    shares = [r for r in rows if r["role"] != "cost"]
+    assert all(0 <= r["value"] <= 1 for r in shares) and all(r["low"] <= r["high"] for r in shares)
     html = page.read_text()
     assert html.count('<div class="plotly-graph-div"') == 7
     assert len(html) < 9_000_000  # plotly's library once
     assert "step/s" not in html
+
+
+@pytest.mark.notebook
+@pytest.mark.xdist_group("notebooks")
+def test_the_notebooks_run_for_a_method_without_a_program_and_for_several_seeds(tmp_path):
+    from reprog_kit.reproduce import reproduce
+
+    page = reproduce("demo", method="linear_probe", probe="adam", seeds="1,2", runs=str(tmp_path), **QUICK)
+    assert {p.name[-3:] for p in tmp_path.glob("demo-linear_probe-*")} == {"-s1", "-s2"}
+    html = page.read_text()
+    for text in ("There is no program to examine", "no residual", "seed 2", "No set's labels look permuted", " ± "):
+        assert text in html
 
 
 @pytest.mark.notebook
