@@ -20,6 +20,8 @@ from .zero_shot import ZeroShot
 DEAD_LEVELS = 1.0
 # tanh'(W) is below 0.02 where |tanh(W)| is above this: such a pixel hardly learns any more.
 SATURATED = 0.99
+# Against a black rim half of all changes are clipped whatever they are; more than this is the program's doing.
+CLIPPED = 0.75
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ def _border(method: Reprogrammer, data: ImageSet, settings: TrainSettings, figur
             f"The image program is saturated: {stuck:.0%} of its values are at an end and hardly learn. "
             f"Give a smaller init_std (now {settings.init_std:g}) or image_lr ({settings.image_lr:g})."
         )
-    if clipped > 0.5 and stuck <= 0.5:
+    if clipped > CLIPPED and stuck <= 0.5:
         warnings.append(
             f"{clipped:.0%} of the border is clipped to black or white, so the picture's rim is hidden. "
             f"Give a smaller init_std (now {settings.init_std:g}) or image_lr ({settings.image_lr:g}), or an "

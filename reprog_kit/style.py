@@ -32,7 +32,17 @@ def styled(figure: go.Figure, title: str, height: int = 380) -> go.Figure:
         pio.renderers.default = "plotly_mimetype+notebook"
     lines = textwrap.wrap(title, 118)
     figure.update_layout(
-        title={"text": "<br>".join(lines), "font": {"size": 16}, "x": 0, "xanchor": "left", "xref": "paper"},
+        title={
+            "text": "<br>".join(lines),
+            "font": {"size": 16},
+            "x": 0,
+            "xanchor": "left",
+            "xref": "paper",
+            "y": 1,
+            "yanchor": "top",
+            "yref": "container",
+            "pad": {"t": 16},
+        },
         template="plotly_white",
         height=height + 22 * (len(lines) - 1),
         margin={"l": 60, "r": 20, "t": 58 + 22 * len(lines), "b": 50},

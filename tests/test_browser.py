@@ -146,5 +146,12 @@ def test_run_all_draws_every_figure(browser, lab, project):
     _screenshots(page, "evaluate")
     assert errors == []
     assert page.locator(".js-plotly-plot .main-svg").count() >= 4
-    assert page.get_by_text("residual (alpha").count() >= 1
+    assert page.get_by_text("residual (epochs 2").count() >= 1
+    page.close()
+
+    page, errors = run_all(browser, lab, "report")
+    _screenshots(page, "report")
+    assert errors == []
+    assert page.locator(".js-plotly-plot .main-svg").count() >= 3
+    assert page.get_by_text("Beside what others published").count() == 1
     page.close()
