@@ -153,5 +153,5 @@ def test_run_all_draws_every_figure(browser, lab, project):
     _screenshots(page, "report")
     assert errors == []
     assert page.locator(".js-plotly-plot .main-svg").count() >= 3
-    assert page.get_by_text("Beside what others published").count() == 1
+    assert page.get_by_text("Nothing was published").count() >= 1
     page.close()
