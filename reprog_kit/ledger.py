@@ -5,7 +5,6 @@ A *line* is what must not be averaged with anything else: a method in a variant,
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from .files import read_rows
 from .parameters import InputError, nearest
 from .settings import in_project
 
@@ -97,9 +97,7 @@ def read_ledger(runs: str | os.PathLike = "runs", dataset: str | None = None) ->
         If there are none; the message names the benchmarks that there are.
     """
     root = in_project(runs)
-    # runs.read_rows does the same, but brings torch with it.
-    files = sorted(root.glob("*/results.jsonl"))
-    rows = [json.loads(line) for path in files for line in path.read_text().splitlines()]
+    rows = [row for path in sorted(root.glob("*/results.jsonl")) for row in read_rows(path)]
     if not rows:
         raise InputError(
             f"no results in {root}: train and evaluate first (python -m reprog_kit reproduce {dataset or 'demo'})."

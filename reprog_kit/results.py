@@ -91,17 +91,12 @@ def _spelled(evaluation: Evaluation, method: str) -> tuple[str, str]:
 
 def _figures(evaluation: Evaluation, method: str) -> Iterator[dict]:
     """Yield set, role, score, metric, estimate and number of pictures of every figure of a method."""
-    resamples = evaluation.settings.resamples
+    resamples, inside = evaluation.settings.resamples, _id_scores(evaluation, method)
     for name, (role, data) in evaluation.sets.items():
         about = {"role": role, "set": name, "n": len(data)}
         if role == "ood":
-            for detector in (*SCORES, *FEATURE_SCORES):
-                try:
-                    parts = (evaluation.data.test, data)
-                    inside, outside = (evaluation.scores(method, part, detector) for part in parts)
-                except InputError:  # too few training pictures to fit it to, in a quick look
-                    continue
-                for metric, estimate in detection(inside, outside, resamples).items():
+            for detector, scores in inside.items():
+                for metric, estimate in detection(scores, evaluation.scores(method, data, detector), resamples).items():
                     yield {**about, "score": detector, "metric": metric, "estimate": estimate}
             continue
         logits = evaluation.logits(method, data)
@@ -112,6 +107,19 @@ def _figures(evaluation: Evaluation, method: str) -> Iterator[dict]:
         about = {"role": "cost", "set": "train", "n": len(evaluation.data.train), "score": None}
         for metric, value in costs(evaluation).items():
             yield {**about, "metric": metric, "estimate": Estimate(value)}
+
+
+def _id_scores(evaluation: Evaluation, method: str) -> dict[str, np.ndarray]:
+    """Return the ID scores of the test set by detector; one on features that cannot be fitted is left out, and said."""
+    found = {}
+    for detector in (*SCORES, *FEATURE_SCORES) if evaluation.data.ood else ():
+        try:
+            found[detector] = evaluation.scores(method, evaluation.data.test, detector)
+        except InputError as error:  # too few training pictures, in a quick look
+            if detector in SCORES:
+                raise
+            print(f"{method}: no {detector} score ({error})")
+    return found
 
 
 def costs(evaluation: Evaluation) -> dict[str, float]:

@@ -140,3 +140,24 @@ def test_the_released_recipe_scores_in_half_precision_over_all_classes_at_its_al
     exact = Evaluation(evaluated(train_run(colours(recipe="released", keep="last", score_precision="fp64"))))
     assert scores == pytest.approx(exact.scores("reprogrammer", exact.data.test), abs=0.05)
     assert not np.array_equal(scores, exact.scores("reprogrammer", exact.data.test))
+
+
+def test_each_detector_scores_the_test_set_once_and_one_that_cannot_be_fitted_is_said(colours, monkeypatch, capsys):
+    evaluation = Evaluation(evaluated(train_run(colours(method="linear_probe"))))
+    twice = {**evaluation.data.ood, "again": evaluation.data.ood["other"]}
+    monkeypatch.setitem(evaluation.data.__dict__, "ood", twice)
+    scored, scores = [], evaluation.scores
+
+    def count(method, data, detector):
+        scored.append((method, data.name, detector))
+        if detector == "mahalanobis":
+            raise InputError("too few pictures")
+        return scores(method, data, detector)
+
+    monkeypatch.setattr(evaluation, "scores", count)
+    rows = score(evaluation)
+    inside = [call for call in scored if call[1] == "test"]
+    assert len(inside) == len(set(inside)) == 2 * len({**SCORES, **FEATURE_SCORES})
+    assert {r["score"] for r in rows if r["role"] == "ood"} == {*SCORES, *FEATURE_SCORES} - {"mahalanobis"}
+    assert {r["set"] for r in rows if r["role"] == "ood"} == {"other", "again"}
+    assert "linear_probe: no mahalanobis score (too few pictures)" in capsys.readouterr().out
