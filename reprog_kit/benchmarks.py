@@ -3,59 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from .parameters import InputError
 from .settings import find_params, read_yaml
-
-
-class _Spec(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class _Named(_Spec):
-    classes: dict[str, str] | None = Field(None, description="the set's class name -> ours; others are left out")
-    drop: tuple[str, ...] = Field((), description="the set's classes that are left out")
-
-
-class Generated(_Spec):
-    """Pictures that `reprog_kit.generated` draws, or makes from another set of the benchmark (``of``)."""
-
-    kind: Literal["generated"]
-    name: str
-    of: Literal["test", "validation", "train"] | None = None
-    strength: float | None = None
-    split: str | None = None
-
-    @model_validator(mode="after")
-    def _check(self) -> Generated:
-        if self.of is None and self.strength is not None:
-            raise ValueError("strength belongs to a set that is made `of` another")
-        if self.of is not None and self.split is not None:
-            raise ValueError("split belongs to a set that is drawn, not to one made `of` another")
-        return self
-
-
-class Folder(_Named):
-    """One folder a class, as torchvision's ImageFolder reads it; an OOD set may be a flat folder of pictures."""
-
-    kind: Literal["folder"]
-    path: str
-
-
-class Parquet(_Named):
-    """Parquet files (a path or a glob) with a column of encoded pictures and one of class names."""
-
-    kind: Literal["parquet"]
-    path: str
-    split: str | None = Field(None, description="take the rows whose column `split` says this")
-    image: str = "image"
-    label: str = "label"
-
-
-SetSpec = Annotated[Generated | Folder | Parquet, Field(discriminator="kind")]
+from .specs import SetSpec
 
 
 class InDistribution(BaseModel):

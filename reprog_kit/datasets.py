@@ -14,10 +14,12 @@ import numpy as np
 from sklearn.model_selection import train_test_split
 
 from . import generated
-from .benchmarks import Benchmark, Folder, Generated, SetSpec
+from .benchmarks import Benchmark
+from .listings import list_folder, list_parquet
 from .parameters import InputError, nearest
 from .settings import data_root
-from .sources import Listing, decode, list_folder, list_parquet, some
+from .sources import Listing, decode, some
+from .specs import Folder, Generated, SetSpec
 
 
 @dataclass(frozen=True, eq=False)

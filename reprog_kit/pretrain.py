@@ -22,14 +22,15 @@ from safetensors.torch import save
 from torch import nn
 
 from .backbone import Backbone, load_backbone
-from .benchmarks import Parquet
 from .files import write_whole
 from .generated import DIGIT_NAMES, DIGIT_SPLITS, digits
+from .listings import list_parquet
 from .pretrain_data import CANVAS, Captioner, Corpus, augment, names_of, with_glyphs
 from .pretrain_optim import load_checkpoint, optimizers_of, save_checkpoint
 from .pretrain_step import Towers, train_step
 from .settings import NotebookSettings, in_project, read_yaml
-from .sources import decode, list_parquet
+from .sources import decode
+from .specs import Parquet
 
 logger = logging.getLogger(__name__)
 CONFIG = {

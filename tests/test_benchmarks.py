@@ -2,11 +2,12 @@
 
 import pytest
 
-from reprog_kit.benchmarks import Folder, Generated, load_benchmark
+from reprog_kit.benchmarks import load_benchmark
 from reprog_kit.datasets import BenchmarkData
 from reprog_kit.generated import DIGIT_NAMES
 from reprog_kit.parameters import InputError
 from reprog_kit.settings import project_root
+from reprog_kit.specs import Folder, Generated
 
 FOLDER = {"kind": "folder", "path": "train"}
 

@@ -8,9 +8,10 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from reprog_kit.benchmarks import Folder, Parquet
+from reprog_kit.listings import list_folder, list_parquet
 from reprog_kit.parameters import InputError
-from reprog_kit.sources import decode, fit, list_folder, list_parquet, some
+from reprog_kit.sources import decode, fit, some
+from reprog_kit.specs import Folder, Parquet
 
 SIDE = 16
 
