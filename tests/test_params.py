@@ -31,13 +31,13 @@ COUNTS = {
         "imagenet_v2": 10_000, "imagenet_v2_threshold": 10_000, "imagenet_v2_top": 10_000,  # README of ImageNetV2
         "imagenet_a": 7_500,  # Hendrycks et al., CVPR 2021
         "imagenet_r": 30_000,  # README of hendrycks/imagenet-r
-        "imagenet_sketch": 50_889,  # Wang et al., NeurIPS 2019
+        "imagenet_sketch": 50_889,  # as the literature counts the archive; its README says 50,000
         "inaturalist": 10_000, "sun": 10_000, "places": 10_000,  # Huang & Li, CVPR 2021
         "dtd": 5_640,  # www.robots.ox.ac.uk/~vgg/data/dtd: 47 textures, 120 pictures each
     },
 }  # fmt: skip
 SMALL_OOD = {
-    "svhn": 26_032,  # ufldl.stanford.edu/housenumbers
+    "svhn": 26_032,  # as the literature gives it for ufldl.stanford.edu/housenumbers
     "isun": 8_925, "lsun_resize": 10_000, "lsun_crop": 10_000,  # Liang et al., ICLR 2018
     "dtd": 5_640,
     "places365": 36_500,  # places2.csail.mit.edu: 100 validation pictures of each of 365 classes
