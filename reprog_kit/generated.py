@@ -90,44 +90,66 @@ def _glyphs(texts: Sequence[str], side: int, seed: int) -> np.ndarray:
     return _rgb(np.stack(pictures))
 
 
+def _in_parts(images: np.ndarray, change: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Change 64 pictures at a time, so that copies in floating point stay small; `images` may be any array-like."""
+    size, changed = 64, np.empty(images.shape, dtype=np.uint8)  # even: rotate counts pictures by twos
+    for start in range(0, len(images), size):
+        part = slice(start, start + size)
+        changed[part] = change(np.asarray(images[part]))
+    return changed
+
+
 def invert(images: np.ndarray, strength: float = 1.0) -> np.ndarray:
     """Blend with the negative: 0 leaves the picture, 1 is its negative."""
-    return np.round(images * (1 - strength) + (255.0 - images) * strength).clip(0, 255).astype(np.uint8)
+    return _in_parts(images, lambda part: np.round(part * (1 - strength) + (255.0 - part) * strength).clip(0, 255))
 
 
 def noise(images: np.ndarray, strength: float = 60.0) -> np.ndarray:
     """Add Gaussian noise of this standard deviation (grey levels), the same in every run."""
-    added = np.random.default_rng(21).normal(scale=strength, size=images.shape)
-    return np.clip(images + added, 0, 255).round().astype(np.uint8)
+    # One generator for all parts: it goes on where it stopped, so the parts' size decides nothing.
+    rng = np.random.default_rng(21)
+    return _in_parts(images, lambda part: np.clip(part + rng.normal(scale=strength, size=part.shape), 0, 255).round())
 
 
 def blur(images: np.ndarray, strength: float = 3.0) -> np.ndarray:
     """Blur with a Gaussian of this standard deviation (px)."""
-    return ndimage.gaussian_filter(images, (0, strength, strength, 0), mode="nearest")
+    return _in_parts(images, lambda part: ndimage.gaussian_filter(part, (0, strength, strength, 0), mode="nearest"))
 
 
 def rotate(images: np.ndarray, strength: float = 30.0) -> np.ndarray:
     """Turn by this angle (degrees), every second picture the other way; the border is continued."""
-    turned = np.empty_like(images)
-    for parity, angle in enumerate((strength, -strength)):
-        part = images[parity::2].astype(np.float32)
-        spun = ndimage.rotate(part, angle, axes=(2, 1), reshape=False, order=1, mode="nearest")
-        turned[parity::2] = np.clip(spun, 0, 255).round()
-    return turned
+
+    def turn(part: np.ndarray) -> np.ndarray:
+        turned = np.empty_like(part)
+        for parity, angle in enumerate((strength, -strength)):
+            half = part[parity::2].astype(np.float32)
+            spun = ndimage.rotate(half, angle, axes=(2, 1), reshape=False, order=1, mode="nearest")
+            turned[parity::2] = np.clip(spun, 0, 255).round()
+        return turned
+
+    return _in_parts(images, turn)
 
 
 def contrast(images: np.ndarray, strength: float = 0.3) -> np.ndarray:
     """Pull every picture towards its mean grey: 1 leaves it, 0 is flat."""
-    mean = images.mean(axis=(1, 2, 3), keepdims=True)
-    return np.clip(mean + (images - mean) * strength, 0, 255).round().astype(np.uint8)
+
+    def pull(part: np.ndarray) -> np.ndarray:
+        mean = part.mean(axis=(1, 2, 3), keepdims=True)
+        return np.clip(mean + (part - mean) * strength, 0, 255).round()
+
+    return _in_parts(images, pull)
 
 
 def pixelate(images: np.ndarray, strength: float = 4.0) -> np.ndarray:
     """Replace blocks of strength x strength px by their mean."""
     block, side = max(1, int(strength)), images.shape[1]
     small = max(1, side // block)
-    shrunk = [Image.fromarray(i).resize((small, small), Image.Resampling.BOX) for i in images]
-    return np.stack([np.asarray(s.resize((side, side), Image.Resampling.NEAREST)) for s in shrunk])
+
+    def coarsen(part: np.ndarray) -> np.ndarray:
+        shrunk = [Image.fromarray(i).resize((small, small), Image.Resampling.BOX) for i in part]
+        return np.stack([np.asarray(s.resize((side, side), Image.Resampling.NEAREST)) for s in shrunk])
+
+    return _in_parts(images, coarsen)
 
 
 # Those that draw the benchmark's classes, with the splits they have; the others are for OOD sets.

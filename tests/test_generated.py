@@ -1,8 +1,11 @@
 """Generated sets are pictures, the same in every run; corruptions do nothing at their neutral strength."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from PIL import Image
+from scipy import ndimage
 from sklearn.datasets import load_digits
 
 from reprog_kit import generated
@@ -104,3 +107,58 @@ def test_every_second_picture_turns_the_other_way(some):
 def test_noise_has_the_standard_deviation_it_is_given():
     grey = np.full((20, 32, 32, 3), 128, dtype=np.uint8)
     assert generated.noise(grey, 20).astype(float).std() == pytest.approx(20, rel=0.02)
+
+
+# What each corruption was when it changed all pictures at once.
+WHOLE = {
+    "invert": lambda x, s: np.round(x * (1 - s) + (255.0 - x) * s).clip(0, 255),
+    "noise": lambda x, s: np.clip(x + np.random.default_rng(21).normal(scale=s, size=x.shape), 0, 255).round(),
+    "blur": lambda x, s: ndimage.gaussian_filter(x, (0, s, s, 0), mode="nearest"),
+    "rotate": lambda x, s: np.stack(
+        [
+            ndimage.rotate(
+                p.astype(np.float32), -s if i % 2 else s, axes=(1, 0), reshape=False, order=1, mode="nearest"
+            )
+            .clip(0, 255)
+            .round()
+            for i, p in enumerate(x)
+        ]
+    ),
+    "contrast": lambda x, s: np.clip((m := x.mean(axis=(1, 2, 3), keepdims=True)) + (x - m) * s, 0, 255).round(),
+}
+
+
+class Sliced:
+    """As little of an array as the corruptions may ask for."""
+
+    def __init__(self, images):
+        self._images, self.shape = images, images.shape
+
+    def __len__(self):
+        return len(self._images)
+
+    def __getitem__(self, part):
+        assert isinstance(part, slice)
+        return self._images[part]
+
+
+@pytest.mark.parametrize(
+    ("name", "strength"), [("invert", 0.7), ("noise", 60), ("blur", 1.5), ("rotate", 30), ("contrast", 0.3)]
+)
+@pytest.mark.parametrize("count", [1, 64, 65, 150])
+def test_parts_give_what_the_whole_set_gave(name, strength, count):
+    images = np.random.default_rng(1).integers(0, 256, (count, 16, 16, 3)).astype(np.uint8)
+    assert np.array_equal(CORRUPTIONS[name](images, strength), WHOLE[name](images, strength).astype(np.uint8))
+
+
+@pytest.mark.parametrize("name", list(CORRUPTIONS))
+def test_corruptions_take_what_can_be_sliced_and_copy_little_of_it(name):
+    images = np.random.default_rng(1).integers(0, 256, (1500, 16, 16, 3)).astype(np.uint8)
+    CORRUPTIONS[name](images[:2])
+    tracemalloc.start()
+    changed = CORRUPTIONS[name](Sliced(images))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert np.array_equal(changed, CORRUPTIONS[name](images))
+    # Beside the result: some copies of one part, in float64, instead of 1,500 pictures of them.
+    assert peak < changed.nbytes + 6 * 8 * images[:64].nbytes
