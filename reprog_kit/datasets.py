@@ -180,7 +180,7 @@ class BenchmarkData:
         if isinstance(spec, Folder):
             listing = list_folder(self.root, spec, flat)
         else:
-            listing = list_parquet(self.root, spec, names_only)
+            listing = list_parquet(self.root, spec)
         if listing.names is None:
             return listing, []
         absent = (set(spec.classes or {}) | set(spec.drop)) - set(listing.names)
@@ -195,7 +195,7 @@ class BenchmarkData:
         names = [listing.names[i] if spec.classes is None else spec.classes[listing.names[i]] for i in taken]
         if not taken:
             raise InputError(f"{name}: classes and drop leave no picture. It has: {some(sorted(set(listing.names)))}.")
-        items = [listing.items[i] for i in taken] if listing.items else []
+        items = [] if names_only else [listing.items[i] for i in taken]
         return Listing(items, names, [listing.places[i] for i in taken]), names
 
     def _labels(self, name: str, names: Iterable[str]) -> np.ndarray:

@@ -1,17 +1,13 @@
-"""Pictures from folders and parquet files: every common mode is decoded as PIL would, every bad file is named."""
+"""Pictures decoded: every common mode as PIL would, every bad file named."""
 
 import io
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from reprog_kit.listings import list_folder, list_parquet
 from reprog_kit.parameters import InputError
 from reprog_kit.sources import decode, fit, some
-from reprog_kit.specs import Folder, Parquet
 
 SIDE = 16
 
@@ -124,112 +120,6 @@ def test_many_pictures_keep_their_order():
 
 def test_no_pictures_decode_to_none():
     assert decode([], [], SIDE).shape == (0, SIDE, SIDE, 3)
-
-
-def test_a_folder_is_listed_by_class_in_order(pictures):
-    found = list_folder(pictures, Folder(kind="folder", path="test"))
-    assert found.names == ["blue"] * 4 + ["green"] * 4 + ["red"] * 4
-    assert [p.rsplit("/", 2)[1:] for p in found.items[:2]] == [["blue", "00.png"], ["blue", "01.png"]]
-    assert found.items == found.places
-
-
-def test_a_flat_folder_is_a_set_without_classes(pictures):
-    found = list_folder(pictures, Folder(kind="folder", path="other"), flat=True)
-    assert (len(found.items), found.names) == (6, None)
-
-
-def test_an_ood_set_may_have_class_folders(pictures):
-    assert len(list_folder(pictures, Folder(kind="folder", path="test"), flat=True).items) == 12
-
-
-def test_files_that_are_no_pictures_are_left_out(tmp_path, draw):
-    draw(tmp_path / "set" / "a" / "1.JPG", (9, 9, 9))
-    (tmp_path / "set" / "a" / "notes.txt").write_text("x")
-    (tmp_path / "set" / "readme.md").write_text("x")
-    assert len(list_folder(tmp_path, Folder(kind="folder", path="set")).items) == 1
-
-
-def test_a_missing_folder_is_named_with_the_root_and_how_to_change_it(tmp_path):
-    with pytest.raises(InputError) as caught:
-        list_folder(tmp_path, Folder(kind="folder", path="none"))
-    for word in (str(tmp_path / "none"), f"now {tmp_path} (which exists)", "-p data_root FOLDER", "$REPROG_DATA"):
-        assert word in str(caught.value)
-    with pytest.raises(InputError, match="which does not exist"):
-        list_folder(tmp_path / "nowhere", Folder(kind="folder", path="none"))
-
-
-def test_an_empty_class_folder_is_named(tmp_path, draw):
-    draw(tmp_path / "set" / "full" / "1.png", (9, 9, 9))
-    (tmp_path / "set" / "hollow").mkdir()
-    with pytest.raises(InputError, match=r"hollow.*remove or fill the empty ones"):
-        list_folder(tmp_path, Folder(kind="folder", path="set"))
-
-
-@pytest.mark.parametrize("flat", [True, False])
-def test_a_folder_without_anything_is_refused(tmp_path, flat):
-    (tmp_path / "set").mkdir()
-    with pytest.raises(InputError, match="set"):
-        list_folder(tmp_path, Folder(kind="folder", path="set"), flat)
-
-
-@pytest.fixture
-def table(tmp_path, halves):
-    """Two parquet files: one with the bytes themselves, one as Hugging Face writes them."""
-    pixel = encoded(halves)
-    plain = {"image": [pixel] * 3, "label": ["a", "b", "a"], "split": ["train", "train", "test"]}
-    pq.write_table(pa.table(plain), tmp_path / "set.0.parquet")
-    wrapped = {"image": [{"bytes": pixel, "path": None}] * 2, "label": ["c", "b"], "split": ["train", "test"]}
-    pq.write_table(pa.table(wrapped), tmp_path / "set.1.parquet")
-    return tmp_path
-
-
-def parquet(path: str = "set.*.parquet", **given) -> Parquet:
-    return Parquet(kind="parquet", path=path, **given)
-
-
-def test_parquet_files_are_joined_and_both_ways_of_writing_bytes_read(table, halves):
-    found = list_parquet(table, parquet())
-    assert found.names == ["a", "b", "a", "c", "b"]
-    assert np.array_equal(decode(found.items, found.places, SIDE), np.stack([np.asarray(halves)] * 5))
-    assert found.places[3].endswith("set.1.parquet, row 0")
-
-
-def test_a_split_takes_its_rows(table):
-    assert list_parquet(table, parquet(split="train")).names == ["a", "b", "c"]
-    with pytest.raises(InputError, match="has no rows with split == 'val'"):
-        list_parquet(table, parquet(split="val"))
-
-
-def test_names_alone_leave_the_pictures_on_the_disk(table):
-    found = list_parquet(table, parquet(split="test"), names_only=True)
-    assert (found.names, found.items) == (["a", "b"], [])
-
-
-def test_a_missing_column_or_file_is_named(table):
-    with pytest.raises(InputError, match=r"has the columns image, label, split; the YAML asks for image, klass"):
-        list_parquet(table, parquet(label="klass"))
-    with pytest.raises(InputError, match="there is nothing at"):
-        list_parquet(table, parquet("none.*.parquet"))
-
-
-def test_numbers_as_labels_are_names(tmp_path, halves):
-    pq.write_table(pa.table({"image": [encoded(halves)], "label": [7]}), tmp_path / "n.parquet")
-    assert list_parquet(tmp_path, parquet("n.parquet")).names == ["7"]
-
-
-def test_a_row_without_a_picture_is_named(tmp_path, halves):
-    rows = {"image": [encoded(halves), None], "label": ["a", "b"]}
-    pq.write_table(pa.table(rows), tmp_path / "n.parquet")
-    found = list_parquet(tmp_path, parquet("n.parquet"))
-    with pytest.raises(InputError, match=r"n\.parquet, row 1 cannot be read as a picture"):
-        decode(found.items, found.places, SIDE)
-
-
-def test_a_damaged_parquet_file_is_named(table):
-    path = table / "set.0.parquet"
-    path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(InputError, match=r"set\.0\.parquet"):
-        list_parquet(table, parquet())
 
 
 def test_a_message_lists_a_dozen_names_and_counts_the_rest():
