@@ -2,6 +2,8 @@
 # Inside an active conda environment (not base) that environment is used, otherwise .venv is made here.
 
 PYTHON3 ?= python3
+# Also corruptions (425 MB) and pretrain: make test EXTRAS=dev,corruptions
+EXTRAS ?= dev
 ifneq ($(and $(CONDA_PREFIX),$(filter-out base,$(CONDA_DEFAULT_ENV))),)
   ENV := $(CONDA_PREFIX)
 else
@@ -9,7 +11,7 @@ else
 endif
 PYTHON := $(ENV)/bin/python
 # The name holds a hash of what decides the environment: it is set up again when that changes, and only then.
-STAMP := $(ENV)/.reprog_kit-$(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
+STAMP := $(ENV)/.reprog_kit-$(shell { cat pyproject.toml constraints.txt; echo $(EXTRAS); } | cksum | cut -d' ' -f1)
 # Threads that spin while they wait take the cores from everything else on the machine.
 export OMP_WAIT_POLICY ?= passive
 
@@ -43,5 +45,5 @@ $(STAMP): pyproject.toml constraints.txt
 	  { echo "Python 3.11 or newer is needed: make $(MAKECMDGOALS) PYTHON3=/path/to/python3.12"; exit 1; }
 	test -x $(PYTHON) || $(PYTHON3) -m venv $(ENV)
 	$(PYTHON) -m pip install --quiet uv
-	$(PYTHON) -m uv pip install --quiet --python $(PYTHON) -c constraints.txt -e '.[dev]'
+	$(PYTHON) -m uv pip install --quiet --python $(PYTHON) -c constraints.txt -e '.[$(EXTRAS)]'
 	rm -f $(ENV)/.reprog_kit-* && touch $@

@@ -16,6 +16,7 @@ _HOME = {
     "EvaluateSettings": "settings",
     "load_benchmark": "benchmarks",
     "BenchmarkData": "datasets",
+    "doctor": "data_doctor",
     "load_backbone": "backbone",
     "ZeroShot": "zero_shot",
     "Reprogrammer": "reprogrammer",

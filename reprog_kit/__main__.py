@@ -1,4 +1,4 @@
-"""``python -m reprog_kit reproduce <benchmark>``, ``… report <benchmark>``: for what is no notebook."""
+"""For what is no notebook: ``python -m reprog_kit doctor | download | reproduce | report <benchmark>``."""
 
 from __future__ import annotations
 
@@ -6,39 +6,67 @@ import argparse
 import sys
 import time
 
+_DATA = "the parameters data_root and runs"
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m reprog_kit", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    for name, notebook, does in (
-        ("reproduce", "train", "train and evaluate a benchmark, and write one HTML page"),
-        ("report", "report", "write what all runs of a benchmark say as one HTML page, CSV and LaTeX"),
-    ):
-        meaning = f"a parameter of {notebook}.ipynb"
-        command = commands.add_parser(name, help=does)
-        command.add_argument("dataset", help="a benchmark's name in params/, or the path of a YAML")
-        command.add_argument(
-            "-p",
-            nargs=2,
-            action="append",
-            default=[],
-            metavar=("NAME", "VALUE"),
-            help=meaning,
-        )
-    given = parser.parse_args(arguments)
+    given = _parser().parse_args(arguments)
 
     from .parameters import InputError
-    from .reproduce import report, reproduce
 
-    started = time.perf_counter()
     try:
-        page = {"reproduce": reproduce, "report": report}[given.command](given.dataset, **dict(given.p))
+        return {"doctor": _doctor, "download": _download}.get(given.command, _page)(given)
     except InputError as error:
         print(error, file=sys.stderr)
         return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m reprog_kit", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, parameters, does in (
+        ("doctor", _DATA, "say of every set of a benchmark whether it is there and right, and what to do"),
+        ("download", _DATA, "fetch what is missing of a benchmark and can be fetched"),
+        ("reproduce", "a parameter of train.ipynb", "train and evaluate a benchmark, and write one HTML page"),
+        ("report", "a parameter of report.ipynb", "write what all runs of a benchmark say as one page, CSV and LaTeX"),
+    ):
+        command = commands.add_parser(name, help=does)
+        command.add_argument("dataset", help="a benchmark's name in params/, or the path of a YAML")
+        command.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help=parameters)
+        if name == "doctor":
+            meaning = "decode every picture into the cache that training reads, and compare all of it"
+            command.add_argument("--decode", action="store_true", help=meaning)
+    return parser
+
+
+def _page(given: argparse.Namespace) -> int:
+    from .reproduce import report, reproduce
+
+    started = time.perf_counter()
+    page = {"reproduce": reproduce, "report": report}[given.command](given.dataset, **dict(given.p))
     print(f"done in {time.perf_counter() - started:.0f} s; open this page in a browser:\n{page}")
     return 0
+
+
+def _doctor(given: argparse.Namespace) -> int:
+    from .data_doctor import doctor
+    from .files import write_whole
+    from .settings import in_project
+
+    found = doctor(given.dataset, decode=given.decode, **dict(given.p))
+    page = in_project(dict(given.p).get("runs", "runs")) / f"doctor-{found.benchmark}.html"
+    write_whole(page, f"<!doctype html><meta charset='utf-8'><title>{found.benchmark}</title>{found._repr_html_()}")
+    print(f"{found}\n\nThe same with sample pictures: {page}")
+    return 0 if found.healthy else 1
+
+
+def _download(given: argparse.Namespace) -> int:
+    from .data_doctor import doctor, fetch_missing
+
+    failed = fetch_missing(given.dataset, **dict(given.p))
+    print("\n".join(["", *failed, "", str(doctor(given.dataset, **dict(given.p)))]))
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

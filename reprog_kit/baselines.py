@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from .backbone import Backbone
-from .datasets import ImageSet
 from .features import run_features
+from .image_sets import ImageSet
 from .parameters import InputError
 from .probe import fit_probe
 from .settings import TrainSettings

@@ -7,9 +7,10 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from .parameters import InputError
+from .class_names import resolve
+from .parameters import InputError, nearest
 from .settings import find_params, read_yaml
-from .specs import SetSpec
+from .specs import NO_PICTURE, SetSpec
 
 
 class InDistribution(BaseModel):
@@ -30,9 +31,14 @@ class Benchmark(BaseModel):
     name : str
         The file's stem.
     classes : tuple of str, optional
-        Class names in label order; without them, the sorted names of the train set.
+        Class names in label order; without them, the sorted names of the train set. The YAML may name a list in the
+        place of one (here, in class_ids and in templates); see `reprog_kit.class_names.resolve`.
+    class_ids : tuple of str, optional
+        What the sets' folders are called, in label order, where that is not the class name (WordNet ids).
     caption : str
         The sentence about a picture, with ``{}`` for the class name.
+    captions_of : dict
+        Whole sentences for single classes, in the place of ``caption``.
     side : int
         Side in px at which pictures are held (shorter side resized, centre-cropped).
     templates : tuple of str
@@ -47,7 +53,9 @@ class Benchmark(BaseModel):
     title: str = ""
     description: str = ""
     classes: tuple[str, ...] | None = None
+    class_ids: tuple[str, ...] | None = None
     caption: str = "a photo of a {}"
+    captions_of: dict[str, str] = Field({}, alias="captions")
     templates: tuple[str, ...] = ()
     side: int = Field(gt=0)
     id: InDistribution
@@ -64,10 +72,12 @@ class Benchmark(BaseModel):
                 raise ValueError(
                     f"caption {sentence!r} must hold {{}} once, where the class name goes, and no other brace"
                 )
-        if self.classes and len(set(self.classes)) < len(self.classes):
-            raise ValueError(
-                f"class names stand twice: {sorted({c for c in self.classes if self.classes.count(c) > 1})}"
-            )
+        _unique("class names", self.classes or ())
+        _unique("class ids", self.class_ids or ())
+        if self.class_ids and len(self.class_ids) != len(self.classes or ()):
+            raise ValueError(f"there are {len(self.class_ids)} class_ids and {len(self.classes or ())} classes")
+        if unknown := sorted(set(self.captions_of) - set(self.classes or self.captions_of)):
+            raise ValueError(f"captions name classes that are not among the classes: {unknown}")
         for name in ("train", "validation", "test"):
             if name in self.shift or name in self.ood:
                 raise ValueError(f"{name!r} is the name of an ID set; call the shift or OOD set otherwise")
@@ -80,15 +90,27 @@ class Benchmark(BaseModel):
 
     def captions(self, classes: tuple[str, ...], template: str | None = None) -> list[str]:
         """Return one caption a class, in label order; from another template than ``caption`` if one is given."""
-        found = [(template or self.caption).replace("{}", name.replace("_", " ")) for name in classes]
+        if unknown := sorted(set(self.captions_of) - set(classes)):
+            raise InputError(f"captions: {unknown[0]!r} is no class of {self.name!r}.{nearest(unknown[0], classes)}")
+        own = {} if template else self.captions_of
+        usual = template or self.caption
+        found = [own.get(name) or usual.replace("{}", name.replace("_", " ")) for name in classes]
         if len(set(found)) < len(found):
             raise InputError(f"several classes have one caption: {sorted({c for c in found if found.count(c) > 1})}.")
         return found
 
     def data_key(self) -> dict[str, Any]:
-        """Return what decides the pictures and captions: everything but titles and default settings."""
-        rest = {"title", "description", "templates", "settings", "methods", "recipes"}
-        return self.model_dump(mode="json", exclude=rest)
+        """Return what decides a training's pictures and captions: shift and OOD sets may come later."""
+        said = self.model_dump(mode="json", include={"name", "classes", "class_ids", "caption", "captions_of", "side"})
+        how = {"mode": "json", "exclude": NO_PICTURE, "exclude_none": True}
+        parts = {part: getattr(self.id, part) for part in ("train", "validation", "test")}
+        sets = {part: found if isinstance(found, float) else found.model_dump(**how) for part, found in parts.items()}
+        return {**said, "id": sets}
+
+
+def _unique(what: str, names: tuple[str, ...]) -> None:
+    if len(set(names)) < len(names):
+        raise ValueError(f"{what} stand twice: {sorted({n for n in names if names.count(n) > 1})}")
 
 
 def load_benchmark(dataset: str) -> Benchmark:
@@ -101,7 +123,7 @@ def load_benchmark(dataset: str) -> Benchmark:
     """
     path = find_params(dataset)
     try:
-        return Benchmark(**{"name": Path(path).stem, **read_yaml(path)})
+        return Benchmark(**{"name": Path(path).stem, **resolve(read_yaml(path), Path(path).parent)})
     except ValidationError as error:
         lines = [f"  {'.'.join(map(str, e['loc']))}: {e['msg']} (given: {e['input']!r:.60})" for e in error.errors()]
         raise InputError(f"{path} does not describe a benchmark:\n" + "\n".join(lines)) from None

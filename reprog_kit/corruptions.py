@@ -1,7 +1,7 @@
-"""Pictures under the corruptions of ImageNet-C and CIFAR-10-C: made here, or read from the published arrays.
+"""Pictures under the corruptions of ImageNet-C, made by a library.
 
-The two are not the same pictures. What is made here takes ImageNet-C's constants at every size; those behind the
-published CIFAR-10-C are milder. So a result names the `origin` of its pictures.
+They are not those of the published CIFAR-10-C: what is made here takes ImageNet-C's constants at every size, and those
+behind CIFAR-10-C are milder. So a result names the `origin` of its pictures.
 
 A variant is one corruption at one severity, counted name by name. Rows are pictures under variants (`variant_of`).
 """
@@ -12,7 +12,6 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from importlib import metadata
 from itertools import product
-from pathlib import Path
 from threading import Lock
 
 import numpy as np
@@ -75,7 +74,7 @@ def corrupt(image_HWC: np.ndarray, name: str, severity: int, seed: int) -> np.nd
     InputError
         For an unknown name or severity, another picture, or where the library is not installed.
     """
-    _check([name], [severity])
+    check_names([name], [severity])
     shape = image_HWC.shape
     if image_HWC.dtype != np.uint8 or len(shape) != 3 or shape[2] != 3 or min(shape[:2]) < 32:
         raise InputError(
@@ -97,7 +96,16 @@ def corrupt(image_HWC: np.ndarray, name: str, severity: int, seed: int) -> np.nd
             np.random.set_state(before)  # noqa: NPY002
 
 
-def _check(names: Sequence[str], severities: Sequence[int]) -> None:
+def library() -> str:
+    """Return name and version of the library that makes the pictures; InputError where it is not installed."""
+    try:
+        return f"{LIBRARY} {metadata.version(LIBRARY)}"
+    except metadata.PackageNotFoundError:
+        raise InputError(INSTALL) from None
+
+
+def check_names(names: Sequence[str], severities: Sequence[int] = ()) -> None:
+    """Stop with an InputError at a corruption or severity that there is not."""
     for what, given, known in (("corruption", names, CORRUPTIONS), ("severity", severities, SEVERITIES)):
         for value in given:
             if value not in known:
@@ -105,11 +113,11 @@ def _check(names: Sequence[str], severities: Sequence[int]) -> None:
                 raise InputError(f"{what} {value!r} is refused.{nearest(value, known)} Known: {allowed}.")
 
 
-class _Rows(Sequence):
+class VariantRows(Sequence):
     """Every picture under every variant, in the order of `variant_of`: an int gives one, an array or a slice many."""
 
     def __init__(self, pictures: int, names: Sequence[str], severities: Sequence[int]):
-        _check(names, severities)
+        check_names(names, severities)
         self.pictures, self.variants = pictures, list(product(names, severities))
 
     def __len__(self) -> int:
@@ -132,7 +140,7 @@ class _Rows(Sequence):
 
 
 class _Places(Sequence):
-    def __init__(self, rows: _Rows):
+    def __init__(self, rows: VariantRows):
         self._rows = rows
 
     def __len__(self) -> int:
@@ -144,7 +152,7 @@ class _Places(Sequence):
         return f"{name} {severity}, picture {picture}"
 
 
-class CorruptedItems(_Rows):
+class CorruptedItems(VariantRows):
     """Pictures under corruptions, each made when its row is asked for.
 
     A picture depends on its number, corruption and severity alone, so it is the same in every order, part and thread,
@@ -161,10 +169,7 @@ class CorruptedItems(_Rows):
     def __init__(self, source: Sequence[np.ndarray], names: Sequence[str], severities: Sequence[int] = SEVERITIES):
         super().__init__(len(source), names, severities)
         self.source = source
-        try:
-            self.origin = f"made by {LIBRARY} {metadata.version(LIBRARY)}"
-        except metadata.PackageNotFoundError:
-            raise InputError(INSTALL) from None
+        self.origin = f"made by {library()}"
 
     def _read(self, picture_N: np.ndarray, variant_N: np.ndarray) -> np.ndarray:
         made = []
@@ -173,78 +178,3 @@ class CorruptedItems(_Rows):
             seeds = np.random.SeedSequence([picture, CORRUPTIONS.index(name), severity])
             made.append(corrupt(self.source[picture], name, severity, int(seeds.generate_state(1)[0])))
         return np.array(made, dtype=np.uint8)
-
-
-class PublishedItems(_Rows):
-    """Published corrupted pictures, read from the disk when they are asked for; `published` checks and makes them."""
-
-    def __init__(self, arrays: Sequence[np.ndarray], pictures: int, names: Sequence[str], severities: Sequence[int]):
-        super().__init__(pictures, names, severities)
-        self.origin, self._arrays, self._severities = "published", arrays, np.array(severities)
-
-    def _read(self, picture_N: np.ndarray, variant_N: np.ndarray) -> np.ndarray:
-        file_N, level_N = divmod(variant_N, len(self._severities))
-        row_N = (self._severities[level_N] - 1) * self.pictures + picture_N
-        out = np.empty((len(row_N), *self._arrays[0].shape[1:]), dtype=np.uint8)
-        for file in np.unique(file_N):
-            out[file_N == file] = self._arrays[file][row_N[file_N == file]]
-        return out
-
-
-def published(
-    folder: Path, names: Sequence[str], severities: Sequence[int], pictures: int, labels_N: np.ndarray
-) -> PublishedItems:
-    """Return the rows of a published set that lies as CIFAR-10-C does; no picture is read yet.
-
-    Parameters
-    ----------
-    folder : Path
-        Holds ``<name>.npy``, uint8 (5 N, 32, 32, 3), severities 1 to 5 in blocks of N; ``labels.npy``, (5 N,) or (N,).
-    names, severities : sequence
-        Of `CORRUPTIONS` and `SEVERITIES`.
-    pictures : int
-        N, of the clean test set.
-    labels_N : ndarray of int
-        Those of the clean test set; the published ones must say the same in every block.
-
-    Raises
-    ------
-    InputError
-        Where a file is absent or none of that layout, or the labels are those of other pictures.
-    """
-    _check(names, severities)
-    files = {name: Path(folder) / f"{name}.npy" for name in (*names, "labels")}
-    if absent := [path.name for path in files.values() if not path.is_file()]:
-        there = ", ".join(sorted(path.name for path in Path(folder).glob("*.npy"))) or "no .npy file"
-        raise InputError(
-            f"{folder} lacks {', '.join(absent)}; there is {there}. Unpack the whole archive there, or leave those "
-            "corruptions out of the YAML's names."
-        )
-    _check_labels(files["labels"], labels_N)
-    shape = (len(SEVERITIES) * pictures, 32, 32, 3)
-    return PublishedItems([_mapped(files[name], np.uint8, shape) for name in names], pictures, names, severities)
-
-
-def _mapped(path: Path, kind: type, *shapes: tuple[int, ...]) -> np.ndarray:
-    try:
-        array = np.lib.format.open_memmap(path, mode="r")  # an .npy and nothing else; it unpickles nothing
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"{path} cannot be read as an array of numbers ({error}). Download it again.") from None
-    if not np.issubdtype(array.dtype, kind) or array.shape not in shapes:
-        raise InputError(
-            f"{path} holds {array.dtype} {array.shape}; for this test set it should be {kind.__name__} "
-            f"{' or '.join(map(str, shapes))}. Download it again, or compare the test set."
-        )
-    return array
-
-
-def _check_labels(path: Path, labels_N: np.ndarray) -> None:
-    count = len(labels_N)
-    found = _mapped(path, np.integer, (len(SEVERITIES) * count,), (count,))
-    if len(wrong := np.flatnonzero(found != np.tile(labels_N, len(found) // count))):
-        row = wrong[0]
-        raise InputError(
-            f"{path}: {len(wrong)} of {len(found)} labels are not the test set's, the first in row {row}: {found[row]} "
-            f"for {labels_N[row % count]}. The pictures are not those of this test set, in this order. Take the "
-            "archive that was made from it, or remove `published` from the YAML to have pictures made here."
-        )

@@ -6,53 +6,27 @@ Shapes: N pictures, H = W = the benchmark's side in px, C = 3 (RGB).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+import os
+from collections.abc import Iterator
+from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 from sklearn.model_selection import train_test_split
 
 from . import generated
-from .benchmarks import Benchmark
-from .listings import list_folder, list_parquet
-from .parameters import InputError, nearest
-from .settings import data_root
-from .sources import Listing, decode, some
-from .specs import Folder, Generated, SetSpec
-
-
-@dataclass(frozen=True, eq=False)
-class ImageSet:
-    """Decoded pictures of one set.
-
-    Attributes
-    ----------
-    name : str
-        As the benchmark spells it.
-    images_NHWC : ndarray of uint8
-    labels_N : ndarray of int64
-        Index into the benchmark's class names; -1 in an OOD set.
-    covered : tuple of int
-        The classes that this set holds pictures of; accuracy is scored over these alone.
-    """
-
-    name: str
-    images_NHWC: np.ndarray
-    labels_N: np.ndarray
-    covered: tuple[int, ...] = ()
-
-    def __len__(self) -> int:
-        return len(self.labels_N)
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """SHA-256 of the pixels, hexadecimal."""
-        return hashlib.sha256(np.ascontiguousarray(self.images_NHWC).data).hexdigest()
-
-    def take(self, chosen: np.ndarray) -> ImageSet:
-        """Return the set with these pictures alone, in this order."""
-        return replace(self, images_NHWC=self.images_NHWC[chosen], labels_N=self.labels_N[chosen])
+from .arrays import list_arrays, list_torchvision
+from .benchmarks import Benchmark, load_benchmark
+from .held import hold
+from .image_sets import ImageSet, limited, limited_rows
+from .listings import list_pictures
+from .made_sets import check_made, corrupted_set, generated_set
+from .parameters import InputError
+from .set_labels import Listed, kept, label_numbers
+from .settings import TrainSettings, data_root, in_project
+from .sources import Listing, MissingError
+from .specs import Arrays, Corrupted, Generated, SetSpec, Torchvision
 
 
 class BenchmarkData:
@@ -65,17 +39,50 @@ class BenchmarkData:
         Folder that the YAML's paths start from; default $REPROG_DATA or ``data/``.
     limit : int, optional
         At most so many pictures of each set, the classes in equal share as far as they go.
+    cache : Path, optional
+        Folder of decoded pictures; without one they are decoded into memory.
+    stream : bool
+        Decode pictures anew each time they are read.
+    bad_pictures, missing_sets : {"stop", "skip"}
+        What to do about a picture that cannot be read, and about a shift or OOD set that is not there.
+
+    Attributes
+    ----------
+    absent : dict
+        For each set that was skipped, what is missing.
     """
 
-    def __init__(self, benchmark: Benchmark, root: str | None = None, limit: int | None = None):
-        self.benchmark, self.root, self.limit = benchmark, data_root(root), limit
+    def __init__(
+        self,
+        benchmark: Benchmark,
+        root: str | None = None,
+        limit: int | None = None,
+        cache: Path | None = None,
+        stream: bool = False,
+        bad_pictures: str = "stop",
+        missing_sets: str = "stop",
+    ):
+        self.benchmark, self.root, self.limit, self.cache = benchmark, data_root(root), limit, cache
+        self.stream, self.skip_bad, self.skip_missing = stream, bad_pictures == "skip", missing_sets == "skip"
+        self.absent: dict[str, str] = {}
+        self._lists: dict[str, Listed] = {}
+
+    @classmethod
+    def of(cls, settings: TrainSettings, root: str | None = None) -> BenchmarkData:
+        """Return the data that a run's settings ask for; decoded pictures go to $REPROG_CACHE or ``runs/cache``."""
+        cache = os.environ.get("REPROG_CACHE") or in_project(settings.runs) / "cache" / "pictures"
+        how = {name: getattr(settings, name) for name in ("limit", "stream", "bad_pictures", "missing_sets")}
+        return cls(load_benchmark(settings.dataset), root or settings.data_root, cache=Path(cache).expanduser(), **how)
 
     @cached_property
     def classes(self) -> tuple[str, ...]:
         """Class names in label order."""
-        return self.benchmark.classes or tuple(
-            sorted(set(self._kept("train", self.benchmark.id.train, names_only=True)[1]))
-        )
+        if self.benchmark.classes:
+            return self.benchmark.classes
+        spec = self.benchmark.id.train
+        if isinstance(spec, Generated):
+            return tuple(sorted(generated.DIGIT_NAMES))
+        return tuple(sorted(set(kept("train", spec, self._list(spec))[1])))
 
     @cached_property
     def captions(self) -> list[str]:
@@ -84,18 +91,19 @@ class BenchmarkData:
 
     @cached_property
     def _train_and_validation(self) -> tuple[ImageSet, ImageSet]:
-        held_out, train = self.benchmark.id.validation, self._load("train", self.benchmark.id.train)
+        held_out, spec = self.benchmark.id.validation, self.benchmark.id.train
         if not isinstance(held_out, float):
-            return limited(train, self.limit), limited(self._load("validation", held_out), self.limit)
+            return self.load("train", "id", spec, self.limit), self.load("validation", "id", held_out, self.limit)
+        labels = self._labels("train", spec)
         try:
-            parts = train_test_split(np.arange(len(train)), test_size=held_out, stratify=train.labels_N, random_state=0)
+            parts = train_test_split(np.arange(len(labels)), test_size=held_out, stratify=labels, random_state=0)
         except ValueError as error:
             raise InputError(
-                f"validation: {held_out} of the {len(train)} training pictures cannot be held out: {error} "
+                f"validation: {held_out} of the {len(labels)} training pictures cannot be held out: {error} "
                 "Give a larger share, more pictures, or a validation set of its own."
             ) from None
-        fit, rest = (train.take(np.sort(part)) for part in parts)
-        return limited(fit, self.limit), limited(replace(rest, name="validation"), self.limit)
+        fit, rest = (self.load("train", "id", spec, self.limit, np.sort(part)) for part in parts)
+        return fit, replace(rest, name="validation")
 
     @property
     def train(self) -> ImageSet:
@@ -110,19 +118,26 @@ class BenchmarkData:
     @cached_property
     def test(self) -> ImageSet:
         """The ID test set; nothing is chosen on it."""
-        return limited(self._load("test", self.benchmark.id.test), self.limit)
+        return self.load("test", "id", self.benchmark.id.test, self.limit)
 
     @cached_property
     def shift(self) -> dict[str, ImageSet]:
         """Sets of the same classes with another look."""
-        return {name: limited(self._load(name, spec), self.limit) for name, spec in self.benchmark.shift.items()}
+        return {found.name: found for found in self._there("shift")}
 
     @cached_property
     def ood(self) -> dict[str, ImageSet]:
         """Sets of other classes; labels are -1."""
-        return {
-            name: limited(self._load(name, spec, ood=True), self.limit) for name, spec in self.benchmark.ood.items()
-        }
+        return {found.name: found for found in self._there("ood")}
+
+    def specs(self) -> Iterator[tuple[str, str, SetSpec]]:
+        """Yield name, role (id, shift or ood) and spec of every set."""
+        for name in ("train", "validation", "test"):
+            if not isinstance(spec := getattr(self.benchmark.id, name), float):
+                yield name, "id", spec
+        for role in ("shift", "ood"):
+            for name, spec in getattr(self.benchmark, role).items():
+                yield name, role, spec
 
     def check(self) -> str:
         """List every set without decoding a picture, so that a missing folder or class shows before training.
@@ -131,113 +146,97 @@ class BenchmarkData:
         -------
         str
             A hash of what train and validation list: names of files below the root, and class names.
+
+        Raises
+        ------
+        InputError
+            Names all sets that are missing, or the first that is not right.
         """
-        digest = hashlib.sha256()
-        named = {"train": self.benchmark.id.train, "test": self.benchmark.id.test, **self.benchmark.shift}
-        if not isinstance(self.benchmark.id.validation, float):
-            named["validation"] = self.benchmark.id.validation
-        for name, spec in {**named, **self.benchmark.ood}.items():
-            if isinstance(spec, Generated):
-                _generator(name, spec, ood=name not in named)
+        digest, missing = hashlib.sha256(), {}
+        for name, role, spec in self.specs():
+            try:
+                self.listed(name, role, spec)
+            except MissingError as error:
+                missing[name] = (role, str(error))
                 continue
-            listing, names = self._kept(name, spec, flat=name not in named, names_only=True)
-            if name in named:
-                self._labels(name, names)
-            if name in ("train", "validation"):
-                for place, class_name in zip(listing.places, names):
-                    digest.update(f"{place.removeprefix(str(self.root))}\0{class_name}\n".encode())
+            if name in ("train", "validation") and not isinstance(spec, Generated):
+                _hash_listed(digest, self._lists[name], str(self.root))
+        needed = {name for name, (role, _) in missing.items() if role == "id" or not self.skip_missing}
+        self.absent = {name: why for name, (_, why) in missing.items() if name not in needed}
+        if needed:
+            raise MissingError(_not_there({name: missing[name][1] for name in missing if name in needed}, self))
         return digest.hexdigest()
 
-    def _load(self, name: str, spec: SetSpec, ood: bool = False) -> ImageSet:
-        if isinstance(spec, Generated):
-            return self._generate(name, spec, ood)
-        listing, names = self._kept(name, spec, flat=ood)
-        labels = np.full(len(listing.items), -1) if ood else self._labels(name, names)
-        images = decode(listing.items, listing.places, self.benchmark.side)
-        return ImageSet(name, images, labels.astype(np.int64), () if ood else tuple(np.unique(labels).tolist()))
+    def listed(self, name: str, role: str, spec: SetSpec) -> Listed | None:
+        """Return a set as it is found, its labels checked by name; None where pictures are drawn or made here."""
+        if isinstance(spec, Generated | Corrupted):
+            check_made(name, role, spec, self.root)
+            return None
+        if name not in self._lists:
+            listing = self._list(spec, role == "ood")
+            rows, names = kept(name, spec, listing)
+            if role == "ood":
+                labels = np.full(len(rows), -1, np.int64)
+            elif listing.names is None:
+                raise InputError(f"{name}: its pictures have no class names, and only an OOD set needs none.")
+            else:
+                numbered = spec.numbered and not spec.classes
+                labels = label_numbers(name, names, self.benchmark, self.classes, numbered)
+            self._lists[name] = Listed(listing, rows, labels)
+        return self._lists[name]
 
-    def _generate(self, name: str, spec: Generated, ood: bool) -> ImageSet:
-        generate = _generator(name, spec, ood)
-        if spec.of:
-            source: ImageSet = getattr(self, spec.of)
-            extra = {} if spec.strength is None else {"strength": spec.strength}
-            made = replace(source, name=name, images_NHWC=generate(source.images_NHWC, **extra))
-            return replace(made, labels_N=np.full(len(made), -1), covered=()) if ood else made
-        drawn = generate(self.benchmark.side, **({"split": spec.split} if spec.split else {}))
-        if ood:
-            images = drawn[0] if isinstance(drawn, tuple) else drawn
-            return ImageSet(name, images, np.full(len(images), -1))
-        images, numbers = drawn
-        labels = self._labels(name, [generated.DIGIT_NAMES[i] for i in numbers])
-        return ImageSet(name, images, labels, tuple(np.unique(labels).tolist()))
+    def _list(self, spec: SetSpec, flat: bool = False) -> Listing:
+        lists = {Arrays: list_arrays, Torchvision: list_torchvision}.get(type(spec), list_pictures)
+        return lists(self.root, spec, flat)
 
-    def _kept(
-        self, name: str, spec: SetSpec, flat: bool = False, names_only: bool = False
-    ) -> tuple[Listing, list[str]]:
-        """Return the listing without what ``classes`` and ``drop`` leave out, and class names in our words."""
+    def _labels(self, name: str, spec: SetSpec) -> np.ndarray:
+        found = self.listed(name, "id", spec)
+        return self.load(name, "id", spec, limit=None).labels_N if found is None else found.labels_N
+
+    def _there(self, role: str) -> Iterator[ImageSet]:
+        for name, spec in getattr(self.benchmark, role).items():
+            try:
+                yield self.load(name, role, spec, limit=self.limit)
+            except MissingError as error:
+                if not self.skip_missing:
+                    raise
+                self.absent[name] = str(error)
+
+    def load(self, name: str, role: str, spec: SetSpec, limit: int | None, part: np.ndarray | None = None) -> ImageSet:
+        """Return a set, or a `part` of its pictures, no more than `limit`."""
         if isinstance(spec, Generated):
-            return Listing((), None, ()), list(generated.DIGIT_NAMES)
-        if isinstance(spec, Folder):
-            listing = list_folder(self.root, spec, flat)
+            source = self._source(spec.of, self.limit) if spec.of else None
+            drawn = generated_set(name, role, spec, self.benchmark, self.classes, source)
+            return limited(drawn if part is None else drawn.take(part), limit)
+        if isinstance(spec, Corrupted):
+            check_made(name, role, spec, self.root)
+            name, found = corrupted_set(name, role, spec, self._source(spec.of, None), self.root)
         else:
-            listing = list_parquet(self.root, spec)
-        if listing.names is None:
-            return listing, []
-        absent = (set(spec.classes or {}) | set(spec.drop)) - set(listing.names)
-        if absent:
-            raise InputError(
-                f"{name} ({spec.path}) has no class {sorted(absent)}, which the YAML's classes/drop name. "
-                f"It has: {some(sorted(set(listing.names)))}."
-            )
-        taken = [
-            i for i, n in enumerate(listing.names) if n not in spec.drop and (spec.classes is None or n in spec.classes)
-        ]
-        names = [listing.names[i] if spec.classes is None else spec.classes[listing.names[i]] for i in taken]
-        if not taken:
-            raise InputError(f"{name}: classes and drop leave no picture. It has: {some(sorted(set(listing.names)))}.")
-        items = [] if names_only else [listing.items[i] for i in taken]
-        return Listing(items, names, [listing.places[i] for i in taken]), names
+            found = self.listed(name, role, spec)
+        part = np.arange(len(found.rows)) if part is None else part
+        part = part[limited_rows(found.labels_N[part], limit)]
+        covered = () if role == "ood" else tuple(np.unique(found.labels_N).tolist())
+        data = ImageSet(name, np.empty(0, np.uint8), found.labels_N[part], covered)
+        where = (self.benchmark.side, self.cache, self.stream, self.skip_bad)
+        return hold(data, found.listing, found.rows[part], *where)
 
-    def _labels(self, name: str, names: Iterable[str]) -> np.ndarray:
-        """Map class names to label numbers; a name that the benchmark does not have stops with both lists."""
-        number, names = {c: i for i, c in enumerate(self.classes)}, list(names)
-        unknown = sorted(set(names) - set(number))
-        if unknown:
-            raise InputError(
-                f"{name}: class names that the benchmark {self.benchmark.name!r} does not have: {some(unknown)}.\n"
-                f"The benchmark's classes: {some(self.classes)}.\n"
-                "Map them in the YAML (classes: {theirs: ours}) or leave them out (drop: [theirs])."
-            )
-        return np.array([number[n] for n in names], dtype=np.int64)
+    def _source(self, of: str, limit: int | None) -> ImageSet:
+        """Return the ID set that another is made of."""
+        if of != "test" or limit == self.limit:
+            return getattr(self, of)
+        return self.load("test", "id", self.benchmark.id.test, limit)
 
 
-def limited(data: ImageSet, limit: int | None) -> ImageSet:
-    """Return at most so many pictures of a set, the classes in equal share as far as they go."""
-    if limit is None or len(data) <= limit:
-        return data
-    # Take turns through the classes: the k-th picture of each class comes before any (k+1)-th.
-    order = np.lexsort((np.arange(len(data)), _rank_in_class(data.labels_N)))
-    return data.take(np.sort(order[:limit]))
+def _hash_listed(digest, found: Listed, root: str) -> None:
+    for row, label in zip(found.rows, found.labels_N):
+        digest.update(f"{found.listing.places[row].removeprefix(root)}\0{label}\n".encode())
 
 
-def _generator(name: str, spec: Generated, ood: bool) -> Callable:
-    known = generated.CORRUPTIONS if spec.of else generated.DRAWN
-    if spec.name not in known:
-        guess = nearest(spec.name, known)
-        raise InputError(f"{name}: nothing generates {spec.name!r}.{guess} Known: {', '.join(known)}.")
-    splits = generated.LABELLED.get(spec.name)
-    if not spec.of and splits is None and not ood:
-        raise InputError(f"{name}: {spec.name!r} has no classes of the benchmark; it can be an OOD set.")
-    if not spec.of and spec.split not in (splits or (None,)):
-        raise InputError(
-            f"{name}: split = {spec.split!r} is refused for {spec.name!r}: {', '.join(splits or ('none',))}."
-        )
-    return known[spec.name]
-
-
-def _rank_in_class(labels_N: np.ndarray) -> np.ndarray:
-    ranks = np.empty(len(labels_N), dtype=np.int64)
-    for label in np.unique(labels_N):
-        where = np.flatnonzero(labels_N == label)
-        ranks[where] = np.arange(len(where))
-    return ranks
+def _not_there(missing: dict[str, str], data: BenchmarkData) -> str:
+    """Return one message about all sets that are missing."""
+    lines = "\n".join(f"  {name}: {why}" for name, why in missing.items())
+    skip = " Or leave them out: -p missing_sets skip." if not {"train", "validation", "test"} & set(missing) else ""
+    return (
+        f"{len(missing)} of the sets of {data.benchmark.name!r} are not there:\n{lines}\n"
+        f"`python -m reprog_kit doctor {data.benchmark.name}` says how to get them.{skip}"
+    )

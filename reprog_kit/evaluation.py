@@ -12,9 +12,9 @@ import numpy as np
 import torch
 
 from .baselines import FineTune
-from .datasets import ImageSet, limited
 from .detection import FEATURE_SCORES, SCORES
-from .features import Head, features, head
+from .features import Head, ensemble_head, features, head
+from .image_sets import ImageSet, limited
 from .label_check import LabelAlarm, permuted_labels
 from .metrics import accuracy, masked_logits
 from .residual import one_standard_error, residual
@@ -48,7 +48,8 @@ class Evaluation:
 
     def __init__(self, settings: EvaluateSettings, run: Run | None = None):
         self.settings, self.run = settings, run or find_run(settings.run, settings.runs)
-        self.method, self.data = load_run(self.run, settings.device, settings.data_root)
+        where = (settings.device, settings.data_root, settings.missing_sets)
+        self.method, self.data = load_run(self.run, *where)
         backbone, captions = self.method.backbone, self.method.captions
         self.zero_shot = ZeroShot(backbone, captions)
         own, templates = self.run.settings.method, self.data.benchmark.templates
@@ -66,7 +67,13 @@ class Evaluation:
     @cached_property
     def heads(self) -> dict[str, Head]:
         """The heads of all methods but the residual; captions are encoded once."""
-        return {name: head(model, self.run.settings.precision) for name, model in self._models.items()}
+        precision, cache = self.run.settings.precision, in_project(self.settings.runs) / "cache"
+        return {
+            name: ensemble_head(model, cache, precision)
+            if isinstance(model, PromptEnsemble)
+            else head(model, precision)
+            for name, model in self._models.items()
+        }
 
     @cached_property
     def sets(self) -> dict[str, tuple[str, ImageSet]]:
@@ -172,7 +179,14 @@ class Evaluation:
             f"{self.run.name}: {len(self.data.test)} ID, {shift} shift and {ood} OOD pictures, seed "
             f"{self.run.settings.seed}, on {self.device_name}, torch {torch.__version__}"
             + ("; chosen on the test set" if self.run.settings.select_on == "test" else "")
+            + (f"; without {', '.join(self.data.absent)}, which are not there" if self.data.absent else "")
+            + (f"; {bad} pictures could not be read" if (bad := self.unread) else "")
         )
+
+    @property
+    def unread(self) -> int:
+        """How many pictures of the scored sets were skipped, because they could not be read."""
+        return sum(len(data.bad) for _, data in self.sets.values())
 
     @property
     def device_name(self) -> str:

@@ -6,16 +6,21 @@ Shapes: N pictures, C classes, D embedding.
 from __future__ import annotations
 
 import hashlib
+import json
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from .datasets import ImageSet
 from .files import write_whole
+from .image_sets import ImageSet, Rows
 from .settings import TrainSettings, in_project
-from .zero_shot import ZeroShot
+from .zero_shot import PromptEnsemble, ZeroShot
 
 
 @dataclass(frozen=True)
@@ -62,19 +67,57 @@ def content_key(method: ZeroShot, data: ImageSet, precision: str = "auto") -> st
     return digest.hexdigest()[:32]
 
 
-def batches(images_NHWC: np.ndarray, size: int, device: torch.device):
-    """Yield uint8 batches on the device; to a GPU they are copied from pinned memory, without waiting."""
-    for start in range(0, len(images_NHWC), size):
-        batch = torch.from_numpy(np.ascontiguousarray(images_NHWC[start : start + size]))
-        yield batch.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else batch.to(device)
+def batches(images_NHWC: np.ndarray | Rows | Tensor, parts: Iterable, device: torch.device) -> Iterator[Tensor]:
+    """Yield batches on the device; the next one is read, and copied from pinned memory, while one is used.
+
+    Parameters
+    ----------
+    images_NHWC : uint8 pictures, or features, in memory, on the device or on the disk
+    parts : iterable of slice or of int tensors
+        What each batch holds.
+    """
+    if isinstance(images_NHWC, Tensor):
+        for part in parts:
+            chosen = part if isinstance(part, slice) else part.to(images_NHWC.device)
+            yield images_NHWC[chosen].to(device, non_blocking=True)
+        return
+
+    def read(part) -> Tensor:
+        batch = torch.from_numpy(np.array(images_NHWC[part if isinstance(part, slice) else part.numpy()]))
+        return batch.pin_memory() if device.type == "cuda" else batch
+
+    with ThreadPoolExecutor(1) as reader:
+        ahead: deque = deque()
+        for part in parts:
+            ahead.append(reader.submit(read, part))
+            if len(ahead) > 1:
+                yield ahead.popleft().result().to(device, non_blocking=True)
+        while ahead:
+            yield ahead.popleft().result().to(device, non_blocking=True)
+
+
+def resident(images_NHWC: np.ndarray | Rows, device: torch.device) -> np.ndarray | Rows | Tensor:
+    """Return pictures on the GPU if a quarter of its free memory holds them, else where they are."""
+    if device.type != "cuda" or images_NHWC.nbytes > torch.cuda.mem_get_info(device)[0] / 4:
+        return images_NHWC
+    held = torch.empty(images_NHWC.shape, dtype=torch.uint8, device=device)
+    for start in range(0, len(held), 1024):
+        held[start : start + 1024] = torch.from_numpy(np.array(images_NHWC[start : start + 1024]))
+    return held
+
+
+def _slices(count: int, size: int) -> Iterator[slice]:
+    return (slice(start, start + size) for start in range(0, count, size))
 
 
 @torch.inference_mode()
-def encode(method: ZeroShot, images_NHWC: np.ndarray, batch_size: int = 256, precision: str = "auto") -> np.ndarray:
+def encode(
+    method: ZeroShot, images_NHWC: np.ndarray | Rows, batch_size: int = 256, precision: str = "auto"
+) -> np.ndarray:
     """Return unit image features (N, D), float32."""
     device, parts = method.backbone.device, []
     with autocast(device, precision):
-        for batch in batches(images_NHWC, batch_size, device):
+        for batch in batches(images_NHWC, _slices(len(images_NHWC), batch_size), device):
             parts.append(method.image_features(batch).float())
     return torch.cat(parts).cpu().numpy()
 
@@ -84,14 +127,26 @@ def features(
 ) -> np.ndarray:
     """Return unit image features (N, D) of a set, from the cache folder if they are there, else computed and kept."""
     path = cache / f"{content_key(method, data, precision)}.npy" if cache else None
+    return _kept(path, len(data), lambda: encode(method, data.images_NHWC, batch_size, precision))
+
+
+def ensemble_head(method: PromptEnsemble, cache: Path, precision: str = "auto") -> Head:
+    """Return the head of a prompt ensemble from the cache folder, or computed and kept: it may be 80,000 captions."""
+    about = (method.backbone.fingerprint, method.backbone.device.type, precision, method.captions_TC)
+    path = cache / f"{hashlib.sha256(json.dumps(about).encode()).hexdigest()[:32]}.npy"
+    return Head(_kept(path, len(method.captions), lambda: head(method, precision).weights_CD), method.scale)
+
+
+def _kept(path: Path | None, count: int, compute: Callable[[], np.ndarray]) -> np.ndarray:
+    """Return an array of `count` rows from its file if it is there and whole, else computed and written."""
     if path and path.is_file():
         try:
             kept = np.load(path, allow_pickle=False)
         except (ValueError, OSError, EOFError):  # cut short by a crash of the machine: compute it again
             kept = np.empty((0, 0))
-        if len(kept) == len(data):
+        if len(kept) == count:
             return kept
-    found = encode(method, data.images_NHWC, batch_size, precision)
+    found = compute()
     if path:
         write_whole(path, lambda file: np.save(file, found, allow_pickle=False))
     return found

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from .image_sets import Rows
 from .parameters import InputError
 from .sources import decode
 
@@ -53,7 +54,7 @@ def squares(images: Any, side: int, batch_size: int = 256) -> Iterator[np.ndarra
 
 
 def _listed(images: Any) -> Sequence:
-    if isinstance(images, np.ndarray | torch.Tensor):
+    if isinstance(images, np.ndarray | torch.Tensor | Rows):
         found = _pixels(images[None] if images.ndim == 3 else images, "images")
     else:
         found = images if isinstance(images, list | tuple) else [images]

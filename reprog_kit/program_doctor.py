@@ -8,10 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from html import escape
 
+import numpy as np
 import torch
 
-from .datasets import ImageSet
 from .image_program import border_mask
+from .image_sets import ImageSet
 from .reprogrammer import Reprogrammer
 from .settings import TrainSettings
 from .zero_shot import ZeroShot
@@ -80,7 +81,7 @@ def examine(method: ZeroShot, data: ImageSet, settings: TrainSettings, pictures:
 
 def _border(method: Reprogrammer, data: ImageSet, settings: TrainSettings, figures: dict, warnings: list) -> None:
     device = method.backbone.device
-    images, labels = (torch.from_numpy(part.copy()).to(device) for part in (data.images_NHWC, data.labels_N))
+    images, labels = (torch.from_numpy(np.array(part)).to(device) for part in (data.images_NHWC, data.labels_N))
     border = border_mask(method.backbone.side, method.padding).to(device)
     with torch.no_grad():
         added_3P = method.image_program.values.tanh()

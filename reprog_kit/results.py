@@ -82,6 +82,8 @@ def _spelled(evaluation: Evaluation, method: str) -> tuple[str, str]:
     parts = [variant(evaluation.run, evaluation.method.backbone, method)]
     if ensemble:
         parts.append("prompt ensemble")
+    if absent := sorted(evaluation.data.absent):  # a mean over fewer sets is another figure
+        parts.append(f"without {', '.join(absent)}")
     if method == "residual" and settings.alpha is not None:
         parts.append(f"alpha {settings.alpha:g}")
     if method == "wise_ft" and settings.wise_weight != 0.5:

@@ -16,7 +16,6 @@ from safetensors.torch import save
 from torch import Tensor
 
 from .backbone import Backbone, load_backbone
-from .benchmarks import load_benchmark
 from .datasets import BenchmarkData
 from .files import read_rows, write_rows, write_whole
 from .methods import build
@@ -32,7 +31,8 @@ from .zero_shot import ZeroShot
 # fingerprint stand for what they are called.
 # The seed stands at the name's end, so that the runs which differ in it alone stand side by side.
 _NO_PART_OF_THE_NAME = {
-    "device", "compile", "data_root", "runs", "resume", "dataset", "model", "pretrained", "seed", "seeds"
+    "device", "compile", "data_root", "runs", "resume", "dataset", "model", "pretrained", "seed", "seeds",
+    "stream", "bad_pictures", "missing_sets",
 }  # fmt: skip
 
 
@@ -64,10 +64,13 @@ class Run:
         return read_rows(self.folder / "results.jsonl")
 
     def add_results(self, rows: list[dict[str, Any]]) -> None:
-        """Add rows to the end of the ledger; what said the same thing before is dropped."""
+        """Add rows to the end of the ledger, in the place of all that it had of the same methods.
+
+        So a set that the benchmark no longer has leaves the ledger too.
+        """
 
         def about(row: dict[str, Any]) -> tuple:
-            return tuple(row.get(k) for k in ("method", "variant", "set", "score", "metric"))
+            return tuple(row.get(k) for k in ("method", "variant"))
 
         new = {about(row) for row in rows}
         write_rows(self.folder / "results.jsonl", [row for row in self.results if about(row) not in new] + rows)
@@ -91,7 +94,7 @@ def prepare(settings: TrainSettings) -> tuple[Run, ZeroShot, BenchmarkData]:
         If anything asked for cannot be had.
     """
     backbone = load_backbone(settings.model, settings.pretrained, settings.device)
-    data = BenchmarkData(load_benchmark(settings.dataset), settings.data_root, settings.limit)
+    data = BenchmarkData.of(settings)
     listed = data.check()
     method = build(backbone, data.classes, data.captions, settings)
     found = {"image_size": method.image_size, "data_root": str(data.root.resolve())}
@@ -179,17 +182,19 @@ def _checkpoint(path: Path) -> dict[str, Tensor] | None:
         raise InputError(f"{path} is damaged ({error}). Start the run anew with resume = False.") from None
 
 
-def load_run(run: Run, device: str = "auto", data_root: str | None = None) -> tuple[ZeroShot, BenchmarkData]:
-    """Return the trained program of a run on its backbone, and the benchmark's data.
+def load_run(
+    run: Run, device: str = "auto", data_root: str | None = None, missing_sets: str | None = None
+) -> tuple[ZeroShot, BenchmarkData]:
+    """Return the trained program of a run on its backbone, and the benchmark's data; as in training, unless given.
 
     Raises
     ------
     InputError
         If the program does not fit the backbone, or the benchmark's captions are others than in training.
     """
-    made = run.settings
+    made = run.settings.model_copy(update={"missing_sets": missing_sets or run.settings.missing_sets})
     method = load_program(run.folder / "program.safetensors", load_backbone(made.model, made.pretrained, device))
-    data = BenchmarkData(load_benchmark(made.dataset), data_root or made.data_root, made.limit)
+    data = BenchmarkData.of(made, data_root)
     data.check()
     if data.captions != method.captions:
         differing = [f"{a!r} against {b!r}" for a, b in zip(method.captions, data.captions) if a != b]

@@ -118,6 +118,9 @@ class TrainSettings(NotebookSettings):
     compile: bool = Field(False, description="torch.compile the image tower")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
     data_root: str | None = Field(None, description="folder of the pictures; default $REPROG_DATA, else data/")
+    stream: bool = Field(False, description="decode pictures anew in every epoch, in the place of a cache on the disk")
+    bad_pictures: Literal["stop", "skip"] = Field("stop", description="what to do about one that cannot be read")
+    missing_sets: Literal["stop", "skip"] = Field("stop", description="what to do about a shift or OOD set not there")
     runs: str = Field("runs", description="folder of the run folders")
     resume: bool = Field(True, description="go on with an unfinished run and reuse a finished one; false: start anew")
 
@@ -184,6 +187,7 @@ class EvaluateSettings(NotebookSettings):
     batch_size: int = Field(256, ge=1, description="pictures a forward pass")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
     data_root: str | None = Field(None, description="folder of the pictures; default: as in training")
+    missing_sets: Literal["stop", "skip"] | None = Field(None, description="about a set not there; as in training")
     runs: str = Field("runs", description="folder of the run folders")
 
     _seeds = field_validator("seeds", mode="before")(as_seeds)

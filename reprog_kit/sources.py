@@ -16,6 +16,8 @@ from torchvision.transforms.v2 import functional as vision
 
 from .parameters import InputError
 
+_UNREADABLE = (OSError, UnidentifiedImageError, Image.DecompressionBombError, ValueError, AttributeError, SyntaxError)
+
 
 @dataclass(frozen=True, eq=False)
 class Listing:
@@ -40,7 +42,11 @@ class Listing:
     files: tuple[str, ...] = ()
 
     def __len__(self) -> int:
-        return len(self.items)
+        return len(self.places)
+
+    def fits(self, side: int) -> bool:
+        """Whether the items are pixels of this side (in px) already, which an array of numbers indexes."""
+        return getattr(self.items, "shape", ())[1:] == (side, side, 3)
 
 
 class MissingError(InputError):
@@ -62,8 +68,8 @@ def some(names: Iterable[str], most: int = 12) -> str:
     return ", ".join(map(repr, names[:most])) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-def decode(items: Sequence[str | bytes | Image.Image], places: Sequence[str], side: int) -> np.ndarray:
-    """Decode pictures (paths, encoded bytes or PIL's) to uint8, in parallel threads.
+def decode(items: Sequence, places: Sequence[str], side: int) -> np.ndarray:
+    """Decode pictures, as a `Listing` holds them, to uint8 in parallel threads.
 
     Returns
     -------
@@ -73,22 +79,48 @@ def decode(items: Sequence[str | bytes | Image.Image], places: Sequence[str], si
     Raises
     ------
     InputError
-        Names the first picture that cannot be read.
+        Names the pictures that cannot be read.
     """
-    out = np.empty((len(items), side, side, 3), dtype=np.uint8)
+    images, bad = decode_what_can_be(items, side)
+    if bad:
+        raise InputError(bad_pictures([(places[i], reason) for i, reason in bad.items()]))
+    return images
+
+
+def decode_what_can_be(
+    items: Sequence, side: int, rows: Sequence[int] | None = None, pool: ThreadPoolExecutor | None = None
+) -> tuple[np.ndarray, dict[int, str]]:
+    """Return decoded pictures as `decode` does, all or those rows, and by place in it why one cannot be read."""
+    rows = range(len(items)) if rows is None else rows
+    out, bad = np.zeros((len(rows), side, side, 3), dtype=np.uint8), {}
 
     def one(i: int) -> None:
         try:
-            item = io.BytesIO(items[i]) if isinstance(items[i], bytes) else items[i]
-            # A picture that somebody opened is left open.
-            with nullcontext(item) if isinstance(item, Image.Image) else Image.open(item) as picture:
-                out[i] = fit(picture, side)
-        except (OSError, UnidentifiedImageError, Image.DecompressionBombError, ValueError, AttributeError) as error:
-            raise InputError(f"{places[i]} cannot be read as a picture ({error}). Replace or remove it.") from None
+            out[i] = _one(items[rows[i]], side)
+        except _UNREADABLE as error:
+            if isinstance(error, InputError):  # the file that holds the pictures is not to be read
+                raise
+            bad[i] = str(error)
 
-    with ThreadPoolExecutor() as pool:
-        list(pool.map(one, range(len(items))))
-    return out
+    with nullcontext(pool) if pool else ThreadPoolExecutor() as threads:
+        list(threads.map(one, range(len(rows))))
+    return out, dict(sorted(bad.items()))
+
+
+def _one(item, side: int) -> np.ndarray:
+    if isinstance(item, np.ndarray):
+        return item if item.shape == (side, side, 3) else fit(Image.fromarray(item), side)
+    if isinstance(item, Image.Image):  # somebody else opened it, and it is left open
+        return fit(item, side)
+    with Image.open(io.BytesIO(item) if isinstance(item, bytes) else item) as picture:
+        return fit(picture, side)
+
+
+def bad_pictures(found: Sequence[tuple[str, str]]) -> str:
+    """Return the message about pictures (place, reason) that cannot be read."""
+    named = "\n".join(f"  {place} cannot be read as a picture ({reason})" for place, reason in found[:12])
+    more = f"\n  and {len(found) - 12} more" if len(found) > 12 else ""
+    return f"{len(found)} picture{'s' * (len(found) > 1)} cannot be read:\n{named}{more}\nReplace or remove them."
 
 
 def fit(picture: Image.Image, side: int) -> np.ndarray:

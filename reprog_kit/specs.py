@@ -105,7 +105,7 @@ class Arrays(_Named):
 
 
 class Torchvision(_Named):
-    """A data set class of torchvision, by its name; what it wants beside the root folder stands in `options`."""
+    """A data set class of torchvision, by its name, that reads arrays or lists files."""
 
     kind: Literal["torchvision"]
     name: str
@@ -120,7 +120,8 @@ class Corrupted(_Found):
     of: Literal["test", "validation", "train"] = "test"
     names: tuple[str, ...] = Field(min_length=1)
     severities: tuple[Annotated[int, Field(ge=1, le=5)], ...] = (1, 2, 3, 4, 5)
-    published: str | None = Field(None, description="folder of the published .npy files, taken where it is there")
+    per_picture: int = Field(1, ge=1, description="how many of the variants each picture gets, where they are made")
+    published: str | None = Field(None, description="folder of the published .npy files, taken whole if it is there")
 
 
 SetSpec = Annotated[Generated | Folder | Parquet | Tar | Arrays | Torchvision | Corrupted, Field(discriminator="kind")]

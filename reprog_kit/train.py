@@ -21,8 +21,8 @@ from scipy.special import softmax
 from sklearn.metrics import log_loss
 from torch import Tensor
 
-from .datasets import ImageSet
-from .features import autocast, encode, head, run_features
+from .features import autocast, batches, encode, head, resident, run_features
+from .image_sets import ImageSet
 from .metrics import masked_logits
 from .parameters import InputError, in_jupyterlab
 from .settings import TrainSettings
@@ -101,7 +101,7 @@ def _epochs(method, optimizers, data: ImageSet, validation: ImageSet, settings: 
     device, steps = method.backbone.device, steps_per_epoch(len(data), settings)
     total, frozen = steps * settings.epochs, method.image_frozen
     base = max(group["lr"] for optimizer in optimizers for group in optimizer.param_groups)
-    inputs = torch.from_numpy(run_features(method, data, settings)) if frozen else _resident(data, device)
+    inputs = torch.from_numpy(run_features(method, data, settings)) if frozen else resident(data.images_NHWC, device)
     if settings.compile and not frozen:
         method.image_features = torch.compile(method.image_features)
     with progress_bar(total, done * steps) as bar:
@@ -151,12 +151,12 @@ def _one_pass(method, optimizers, inputs_N, labels_N, epoch, shares, settings: T
     # The order depends on seed and epoch alone, so that a resumed run needs no random state.
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(settings.seed * 100_003 + epoch))
     total = torch.zeros((), device=device)
-    for share, chosen in zip(shares, order.split(settings.batch_size)):
+    parts = order.split(settings.batch_size)
+    for share, chosen, batch in zip(shares, parts, batches(inputs_N, parts, device)):
         for optimizer, rates in zip(optimizers, base):
             for group, rate in zip(optimizer.param_groups, rates):
                 group["lr"] = rate * share
             optimizer.zero_grad(set_to_none=True)
-        batch = inputs_N[chosen.to(inputs_N.device)].to(device, non_blocking=True)
         with autocast(device, settings.precision):
             loss = loss_of(batch, labels[chosen].to(device), settings)
         loss.backward()
@@ -212,14 +212,6 @@ def peak_memory(device: torch.device) -> int:
             return int(mark[1]) * 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
-
-
-def _resident(data: ImageSet, device: torch.device) -> Tensor:
-    """Return the uint8 pictures, on the GPU if a quarter of its free memory holds them."""
-    images = torch.from_numpy(np.ascontiguousarray(data.images_NHWC))
-    if device.type == "cuda" and images.nbytes < torch.cuda.mem_get_info(device)[0] / 4:
-        return images.to(device)
-    return images
 
 
 def _snapshot(method: ZeroShot, optimizers: list[torch.optim.Optimizer], epoch: int) -> dict[str, Tensor]:

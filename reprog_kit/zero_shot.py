@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .backbone import Backbone
-from .datasets import ImageSet
 from .image_program import place
+from .image_sets import ImageSet
 from .losses import focal
 from .settings import TrainSettings
 

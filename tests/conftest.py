@@ -7,8 +7,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import copy
+import functools
+import http.server
 import json
 import math
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -179,3 +182,28 @@ def colours(benchmark_file, pictures, tower, tmp_path):
         return TrainSettings.build(**{**quick, **where, **given})
 
     return build
+
+
+class _Server(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        """Say nothing."""
+
+    def copyfile(self, source, outputfile):
+        """Break off halfway where the test asks for it: the length was promised already."""
+        content = source.read()
+        outputfile.write(content[: len(content) // 2] if "drop" in self.path else content)
+
+
+@pytest.fixture
+def served(tmp_path, monkeypatch):
+    """A folder, and the address at which its files are served."""
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    folder = tmp_path / "served"
+    folder.mkdir()
+    handler = functools.partial(_Server, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield folder, f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()

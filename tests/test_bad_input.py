@@ -82,7 +82,7 @@ def test_it_is_refused_by_name_and_nothing_is_written(case, colours, benchmark_f
         train_run(colours(**given))
     for word in words:
         assert word in str(caught.value)
-    assert not (tmp_path / "runs").exists()
+    assert not list((tmp_path / "runs").glob("*-*"))  # the cache of decoded pictures may be there
 
 
 @pytest.mark.parametrize("alpha", [-0.01, 1.01, "much"])

@@ -69,8 +69,16 @@ def test_the_data_key_knows_what_decides_pictures_and_captions_and_nothing_else(
 
     plain = key()
     assert key(title="T", description="D", settings={"epochs": 3}, recipes={"released": {"epochs": 4}}) == plain
-    changed = [{"side": 17}, {"caption": "{}"}, {"classes": ["a", "b"]}, {"ood": {}}]
-    assert all(key(**change) != plain for change in changed)
+    later = {"dim": {"kind": "folder", "path": "shift", "count": 9}}
+    assert key(ood={}) == key(shift=later) == plain  # a set that is only scored makes no run anew
+    train, test = ({"kind": "folder", "path": part} for part in ("train", "test"))
+    ours = {"train": train, "test": test, "validation": 0.2}
+    assert key(id={**ours, "train": {**train, "home": "https://x", "count": 3, "layout": "y"}}) == plain
+    changed = [{"side": 17}, {"caption": "{}"}, {"classes": ["a", "b"]}, {"captions": {"red": "it is red"}}]
+    changed += [{"id": {**ours, "validation": 0.3}}, {"id": {**ours, "train": {**train, "drop": ["x"]}}}]
+    changed += [{"classes": {"1": "a", "2": "b"}}, {"classes": {"1": "a", "3": "b"}}]
+    keys = [str(key(**change)) for change in [{}, *changed]]
+    assert len(set(keys)) == len(keys)
 
 
 def test_a_benchmark_is_frozen(benchmark_file):

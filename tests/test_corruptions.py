@@ -12,8 +12,9 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 
 from reprog_kit import corruptions
-from reprog_kit.corruptions import CORRUPTIONS, STANDARD, CorruptedItems, corrupt, published, variant_of
+from reprog_kit.corruptions import CORRUPTIONS, STANDARD, CorruptedItems, corrupt, variant_of
 from reprog_kit.parameters import InputError
+from reprog_kit.published_corruptions import published
 
 library = pytest.mark.skipif(find_spec("imagecorruptions") is None, reason=corruptions.INSTALL)
 # By the paper's own constants these need not move further from the picture with every step: snow, frost and fog trade

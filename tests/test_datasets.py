@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from reprog_kit import datasets as module
-from reprog_kit import generated
+from reprog_kit import generated, held
 from reprog_kit.benchmarks import load_benchmark
 from reprog_kit.datasets import BenchmarkData, ImageSet
 from reprog_kit.metrics import accuracy, masked_logits
@@ -92,7 +92,7 @@ def test_classes_are_mapped_by_name_and_dropped_ones_left_out(data, pictures, be
 
 
 def test_a_map_that_names_an_absent_class_is_refused_with_those_there_are(data):
-    with pytest.raises(InputError, match=r"\(test\) has no class \['pink'\].*It has: 'blue', 'green', 'red'"):
+    with pytest.raises(InputError, match=r"x has no class \['pink'\].*It has: 'blue', 'green', 'red'"):
         data(shift={"x": {**TEST, "drop": ["pink"]}}).check()
     with pytest.raises(InputError, match=r"has no class \['rot'\]"):
         data(shift={"x": {**TEST, "classes": {"rot": "red"}}}).check()
@@ -133,7 +133,7 @@ def test_checking_lists_every_set_and_decodes_nothing(data, monkeypatch):
     def refuse(*args):
         raise AssertionError("a picture was decoded")
 
-    monkeypatch.setattr(module, "decode", refuse)
+    monkeypatch.setattr(held, "decode_what_can_be", refuse)
     data().check()
     with pytest.raises(AssertionError, match="decoded"):
         _ = data().test
@@ -204,12 +204,11 @@ def test_an_unreadable_picture_is_named_when_its_set_is_asked_for(benchmark_file
     path = tmp_path / "own" / "green" / "3.png"
     path.write_bytes(path.read_bytes()[:60])
     own = {"kind": "folder", "path": "own"}
-    found = BenchmarkData(
-        load_benchmark(benchmark_file(id={"train": own, "test": own}, shift={}, ood={})), str(tmp_path)
-    )
+    parts = {"train": own, "test": own, "validation": 0.2}
+    found = BenchmarkData(load_benchmark(benchmark_file(id=parts, shift={}, ood={})), str(tmp_path))
     found.check()
-    with pytest.raises(InputError, match=r"own/green/3\.png cannot be read as a picture"):
-        _ = found.train
+    with pytest.raises(InputError, match=r"test: 1 picture cannot be read:\n.*own/green/3\.png cannot be read"):
+        _ = found.test
 
 
 def test_a_set_is_told_apart_by_its_pixels_and_taken_in_the_order_asked():
@@ -224,3 +223,71 @@ def test_a_set_is_told_apart_by_its_pixels_and_taken_in_the_order_asked():
     assert np.array_equal(part.images_NHWC, images[[3, 0]])
     assert part.fingerprint != whole.fingerprint
     assert len(part) == 2
+
+
+def test_every_missing_set_is_named_at_once_with_the_way_on(data):
+    gone = {"kind": "folder", "path": "gone"}
+    with pytest.raises(InputError) as caught:
+        data(shift={"a": gone, "dim": {"kind": "folder", "path": "shift"}}, ood={"b": gone}).check()
+    said = str(caught.value)
+    assert said.startswith("2 of the sets of 'colours' are not there:\n  a: there is nothing at")
+    assert "\n  b: there is" in said
+    assert "`python -m reprog_kit doctor colours`" in said
+    assert "-p missing_sets skip" in said
+
+
+def test_missing_training_pictures_cannot_be_skipped(benchmark_file, tmp_path):
+    found = BenchmarkData(load_benchmark(benchmark_file(classes=["a", "b"])), str(tmp_path), missing_sets="skip")
+    with pytest.raises(InputError, match=r"2 of the sets .*\n  train: .*\n  test: ") as caught:
+        found.check()
+    assert "missing_sets" not in str(caught.value)
+
+
+def test_missing_sets_are_left_out_if_asked(benchmark_file, pictures):
+    gone = {"kind": "folder", "path": "gone"}
+    yaml = benchmark_file(shift={"a": gone, "dim": {"kind": "folder", "path": "shift"}}, ood={"b": gone})
+    found = BenchmarkData(load_benchmark(yaml), str(pictures), missing_sets="skip")
+    found.check()
+    assert (list(found.shift), list(found.ood), sorted(found.absent)) == (["dim"], [], ["a", "b"])
+
+
+def test_a_set_that_is_broken_is_not_skipped_as_a_missing_one(benchmark_file, pictures):
+    wrong = {"dim": {"kind": "folder", "path": "shift", "drop": ["pink"]}}
+    found = BenchmarkData(load_benchmark(benchmark_file(shift=wrong)), str(pictures), missing_sets="skip")
+    with pytest.raises(InputError, match="has no class"):
+        found.check()
+
+
+def test_a_limit_decodes_no_more_than_it_takes(benchmark_file, pictures, monkeypatch):
+    decoded = []
+    real = held.decode_what_can_be
+    monkeypatch.setattr(held, "decode_what_can_be", lambda i, s, rows: (decoded.extend(rows), real(i, s, rows))[1])
+    found = BenchmarkData(load_benchmark(benchmark_file()), str(pictures), limit=6)
+    assert (len(found.train), len(found.validation), len(found.test)) == (6, 6, 6)
+    assert len(decoded) == 18
+
+
+def test_a_set_is_listed_once(benchmark_file, pictures, monkeypatch):
+    listed = []
+    real = module.list_pictures
+    monkeypatch.setattr(
+        module, "list_pictures", lambda root, spec, flat: (listed.append(spec.path), real(root, spec, flat))[1]
+    )
+    found = BenchmarkData(load_benchmark(benchmark_file(classes=["blue", "green", "red"])), str(pictures))
+    found.check()
+    _ = found.train, found.test, found.shift, found.ood
+    assert sorted(listed) == ["other", "shift", "test", "train"]
+
+
+@pytest.mark.parametrize("how", [{}, {"stream": True}])
+def test_the_sets_are_the_same_from_the_cache_and_decoded_anew(benchmark_file, pictures, tmp_path, how):
+    benchmark = load_benchmark(benchmark_file())
+    plain, other = (
+        BenchmarkData(benchmark, str(pictures)),
+        BenchmarkData(benchmark, str(pictures), cache=tmp_path, **how),
+    )
+    for name in ("train", "validation", "test"):
+        one, two = getattr(plain, name), getattr(other, name)
+        assert np.array_equal(one.images_NHWC, np.asarray(two.images_NHWC))
+        assert np.array_equal(one.labels_N, two.labels_N)
+        assert (one.name, one.covered) == (two.name, two.covered)

@@ -3,13 +3,11 @@
 import errno
 import functools
 import hashlib
-import http.server
 import io
 import pickle
 import shutil
 import socket
 import tarfile
-import threading
 import zipfile
 
 import numpy as np
@@ -23,31 +21,6 @@ from reprog_kit.parameters import InputError
 from reprog_kit.specs import Arrays, Corrupted, Folder, Generated, Torchvision
 
 PICTURES = {"set/images/a.jpg": b"first" * 900, "set/images/b.jpg": b"second" * 900, "set/read.txt": b"words"}
-
-
-class _Server(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *_):
-        """Say nothing."""
-
-    def copyfile(self, source, outputfile):
-        """Break off halfway where the test asks for it: the length was promised already."""
-        content = source.read()
-        outputfile.write(content[: len(content) // 2] if "drop" in self.path else content)
-
-
-@pytest.fixture
-def served(tmp_path, monkeypatch):
-    """A folder, and the address at which its files are served."""
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    folder = tmp_path / "served"
-    folder.mkdir()
-    handler = functools.partial(_Server, directory=str(folder))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        yield folder, f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
 
 
 def pack(path, members=PICTURES):

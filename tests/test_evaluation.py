@@ -73,7 +73,7 @@ def slow_cosines(made, tiny, method: str, data) -> np.ndarray:
         for encode in (lambda m, x: m.image_features(x), lambda m, x: m.class_weights()):
             rows = [
                 (1 - alpha) * encode(program, picture) + alpha * encode(plain, picture)
-                for picture in torch.from_numpy(data.images_NHWC).split(1)
+                for picture in torch.from_numpy(np.asarray(data.images_NHWC)).split(1)
             ]
             sides.append([row / row.norm(dim=1, keepdim=True) for row in rows])
         return torch.cat([image @ texts.T for image, texts in zip(*sides)]).double().numpy()

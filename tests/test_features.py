@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from reprog_kit import features as module
-from reprog_kit.datasets import ImageSet
 from reprog_kit.features import Head, autocast, batches, content_key, encode, features, head
+from reprog_kit.image_sets import ImageSet, Rows
+from reprog_kit.parameters import InputError
 from reprog_kit.reprogrammer import Reprogrammer
 from reprog_kit.zero_shot import ZeroShot
 
@@ -135,12 +136,51 @@ def test_the_head_of_a_method_holds_its_captions_and_scale(tiny):
     assert found.weights_CD == pytest.approx(tiny.encode_text(tiny.tokenize(CAPTIONS)).numpy(), abs=1e-6)
 
 
-def test_batches_are_contiguous_and_whole():
+PARTS = {
+    "slices": [slice(0, 3), slice(3, 6), slice(6, 9)],
+    "numbers": [torch.tensor([6, 0, 3]), torch.tensor([5]), torch.tensor([1, 2, 4])],
+    "none": [],
+}
+
+
+@pytest.mark.parametrize("parts", PARTS)
+@pytest.mark.parametrize("kind", ["array", "tensor", "rows"])
+def test_batches_are_contiguous_and_in_order_wherever_the_pictures_are(kind, parts):
     images = np.arange(7 * 2 * 4 * 3, dtype=np.uint8).reshape(7, 2, 4, 3)[:, :, ::2]
-    found = list(batches(images, 3, torch.device("cpu")))
-    assert [len(batch) for batch in found] == [3, 3, 1]
+    held = {
+        "array": images,
+        "tensor": torch.from_numpy(images.copy()),
+        "rows": Rows(images[::-1], np.arange(7)[::-1], 2),
+    }
+    found = list(batches(held[kind], PARTS[parts], torch.device("cpu")))
+    expected = [images[part if isinstance(part, slice) else part.numpy()] for part in PARTS[parts]]
+    assert [batch.tolist() for batch in found] == [part.tolist() for part in expected]
     assert all(batch.is_contiguous() for batch in found)
-    assert np.array_equal(torch.cat(found).numpy(), images)
+
+
+def test_one_batch_is_read_ahead_and_no_more():
+    reads = []
+
+    class Slow:
+        nbytes = 0
+
+        def __getitem__(self, part):
+            reads.append(part.start)
+            return np.zeros((1, 1))
+
+    stream = batches(Slow(), [slice(i, i + 1) for i in range(9)], torch.device("cpu"))
+    next(stream)
+    stream.close()
+    assert reads == [0, 1]
+
+
+def test_a_failing_read_stops_the_batches():
+    class Broken:
+        def __getitem__(self, part):
+            raise InputError("this picture is broken")
+
+    with pytest.raises(InputError, match="broken"):
+        list(batches(Broken(), [slice(0, 1)], torch.device("cpu")))
 
 
 @pytest.mark.parametrize(("precision", "enabled"), [("fp32", False), ("auto", False), ("bf16", True)])

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from reprog_kit.baselines import LinearProbe
-from reprog_kit.datasets import ImageSet
+from reprog_kit.image_sets import ImageSet
 from reprog_kit.program_doctor import border_gradient_share, examine
 from reprog_kit.reprogrammer import Reprogrammer
 

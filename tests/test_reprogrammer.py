@@ -305,7 +305,7 @@ def test_bf16_on_the_gpu_agrees_with_fp32(tower):
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_training_on_the_gpu_lowers_the_loss(tower, colours):
-    from reprog_kit.datasets import ImageSet
+    from reprog_kit.image_sets import ImageSet
 
     backbone, settings = load_backbone(tower("vit"), device="cuda"), colours(epochs=5, precision="auto", image_lr=0.05)
     method = Reprogrammer.from_settings(backbone, (), CAPTIONS, settings)

@@ -229,7 +229,7 @@ def test_a_run_killed_by_the_system_in_the_middle_of_an_epoch_ends_as_an_unbroke
     asked = json.dumps(settings.model_dump(mode="json"))
     done = subprocess.run([sys.executable, "-c", program, asked], capture_output=True, text=True)
     assert done.returncode == -signal.SIGKILL, done.stderr
-    (folder,) = (tmp_path / "runs").iterdir()
+    (folder,) = (tmp_path / "runs").glob("*-*")
     assert len(read_rows(folder / "history.jsonl")) == 2
     assert (folder / "checkpoint.safetensors").is_file()
     assert read(folder / "program.safetensors")[0]["backbone"] == tiny.fingerprint  # the same in both processes
@@ -300,7 +300,7 @@ def test_ctrl_c_in_the_first_epoch_leaves_nothing(colours, tmp_path, monkeypatch
     interrupt(monkeypatch, after=0)
     with pytest.raises(KeyboardInterrupt):
         train_run(colours())
-    assert not (tmp_path / "runs").exists()
+    assert not list((tmp_path / "runs").glob("*-*"))
 
 
 def test_ctrl_c_while_training_anew_does_not_pass_the_old_run_off_as_the_new(colours, monkeypatch):
@@ -324,24 +324,18 @@ def test_a_damaged_checkpoint_is_refused_with_the_way_out(colours, kill_at):
     assert train_run(colours(resume=False)).finished
 
 
-def test_the_ledger_replaces_a_row_about_the_same_thing_and_keeps_the_others(tmp_path):
+def test_an_evaluation_takes_the_place_of_all_rows_of_its_methods(tmp_path):
+    """A set that the benchmark no longer has leaves the ledger with the rows of its method."""
     run = Run(tmp_path, None)
-    row = {
-        "method": "residual",
-        "variant": "alpha 0.4",
-        "set": "test",
-        "score": None,
-        "metric": "accuracy",
-        "value": 0.5,
-    }
-    changes = [{"variant": "alpha 0.5"}, {"set": "dim"}, {"score": "msp"}, {"metric": "auroc"}, {"method": "zero_shot"}]
-    others = [{**row, **change} for change in changes]
-    run.add_results([row, *others])
+    row = {"method": "residual", "variant": "", "set": "test", "metric": "accuracy", "value": 0.5}
+    changes = [{"set": "dim"}, {"metric": "auroc"}, {"variant": "alpha 0.5"}, {"method": "zero_shot"}]
+    run.add_results([row, *({**row, **change} for change in changes)])
     run.add_results([{**row, "value": 0.75}])
-    assert len(run.results) == 6
-    assert [r["value"] for r in run.results] == 5 * [0.5] + [0.75]  # the newest stand last
+    said = [(r["method"], r["variant"], r["set"], r["value"]) for r in run.results]
+    others = [("residual", "alpha 0.5", "test", 0.5), ("zero_shot", "", "test", 0.5)]
+    assert said == [*others, ("residual", "", "test", 0.75)]  # the newest stand last
     run.add_results([])
-    assert len(run.results) == 6
+    assert len(run.results) == 3
 
 
 def test_rows_survive_the_file_to_the_last_bit(tmp_path):
@@ -464,4 +458,4 @@ def test_a_disk_that_fills_up_in_the_first_epoch_leaves_no_run(colours):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)
         signal.signal(signal.SIGXFSZ, handler)
-    assert list(Path(settings.runs).glob("*/*")) == []
+    assert list(Path(settings.runs).glob("*-*/*")) == []

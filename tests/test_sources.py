@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from reprog_kit.parameters import InputError
-from reprog_kit.sources import decode, fit, some
+from reprog_kit.sources import decode, decode_what_can_be, fit, some
 
 SIDE = 16
 
@@ -106,11 +106,39 @@ def test_a_picture_too_large_to_be_meant_is_named(halves, monkeypatch):
         one(encoded(halves))
 
 
-def test_the_first_bad_file_of_many_is_named(halves):
+def test_every_bad_file_of_many_is_named_and_counted(halves):
     items = [encoded(halves)] * 5
-    items[3] = b"no picture"
-    with pytest.raises(InputError, match=r"picture 3 cannot be read as a picture .*Replace or remove it"):
+    items[3], items[1] = b"no picture", b""
+    with pytest.raises(InputError) as caught:
         decode(items, [f"picture {i}" for i in range(5)], SIDE)
+    lines = str(caught.value).splitlines()
+    assert lines[0] == "2 pictures cannot be read:"
+    assert [line.split(" cannot")[0].strip() for line in lines[1:3]] == ["picture 1", "picture 3"]
+    assert lines[3] == "Replace or remove them."
+
+
+def test_of_very_many_bad_files_a_dozen_are_named():
+    with pytest.raises(InputError, match=r"30 pictures cannot be read:(\n.*){12}\n  and 18 more\n"):
+        decode([b"x"] * 30, [f"picture {i}" for i in range(30)], SIDE)
+
+
+def test_what_can_be_decoded_is_and_the_rest_says_why(halves):
+    items = [encoded(halves), b"x", encoded(halves)[:-60], encoded(halves)]
+    images, bad = decode_what_can_be(items, SIDE)
+    assert list(bad) == [1, 2]
+    assert "cannot identify" in bad[1]
+    assert "truncated" in bad[2].lower()
+    assert np.array_equal(images[[0, 3]], np.stack([np.asarray(halves)] * 2))
+    chosen, bad = decode_what_can_be(items, SIDE, rows=[3, 1])
+    assert (list(bad), np.array_equal(chosen[0], np.asarray(halves))) == ([1], True)
+
+
+def test_an_array_is_taken_as_a_picture(halves):
+    small = np.asarray(halves)
+    large = small.repeat(2, axis=0).repeat(2, axis=1)
+    found = decode([small, large], ["a", "b"], SIDE)
+    assert np.array_equal(found[0], small)
+    assert np.array_equal(found[1], fit(Image.fromarray(large), SIDE))
 
 
 def test_many_pictures_keep_their_order():
