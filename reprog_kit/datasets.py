@@ -13,7 +13,6 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from sklearn.model_selection import train_test_split
 
 from . import generated
 from .arrays import list_arrays, list_torchvision
@@ -23,7 +22,7 @@ from .image_sets import ImageSet, limited, limited_rows
 from .listings import list_pictures
 from .made_sets import check_made, corrupted_set, generated_set
 from .parameters import InputError
-from .set_labels import Listed, kept, label_numbers
+from .set_labels import Listed, held_out_rows, kept, label_numbers
 from .settings import TrainSettings, data_root, in_project
 from .sources import Listing, MissingError
 from .specs import Arrays, Corrupted, Generated, SetSpec, Torchvision
@@ -94,15 +93,8 @@ class BenchmarkData:
         held_out, spec = self.benchmark.id.validation, self.benchmark.id.train
         if not isinstance(held_out, float):
             return self.load("train", "id", spec, self.limit), self.load("validation", "id", held_out, self.limit)
-        labels = self._labels("train", spec)
-        try:
-            parts = train_test_split(np.arange(len(labels)), test_size=held_out, stratify=labels, random_state=0)
-        except ValueError as error:
-            raise InputError(
-                f"validation: {held_out} of the {len(labels)} training pictures cannot be held out: {error} "
-                "Give a larger share, more pictures, or a validation set of its own."
-            ) from None
-        fit, rest = (self.load("train", "id", spec, self.limit, np.sort(part)) for part in parts)
+        parts = held_out_rows(self._labels("train", spec), held_out)
+        fit, rest = (self.load("train", "id", spec, self.limit, part) for part in parts)
         return fit, replace(rest, name="validation")
 
     @property

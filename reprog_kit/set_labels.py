@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+from sklearn.model_selection import train_test_split
 
 from .benchmarks import Benchmark
 from .parameters import InputError
 from .sources import Listing, some
+
+# Fewer pictures than these choose nothing, unless each class has its share of them.
+_FEW = 50
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,3 +75,25 @@ def label_numbers(
             "Map them in the YAML (classes: {theirs: ours}) or leave them out (drop: [theirs])."
         )
     return np.array([number[n] for n in names], dtype=np.int64)
+
+
+def held_out_rows(labels_N: np.ndarray, share: float) -> list[np.ndarray]:
+    """Return the rows that stay in train and those held out, sorted, in the classes' shares where there are enough.
+
+    Raises
+    ------
+    InputError
+        If the share is too small to choose anything on.
+    """
+    count = math.ceil(share * len(labels_N))
+    classes, sizes = np.unique(labels_N, return_counts=True)
+    # One picture a class cannot be held out of a small share of many classes, as in a cut of ImageNet.
+    stratify = labels_N if min(count, len(labels_N) - count) >= len(classes) and sizes.min() > 1 else None
+    if stratify is None and count < _FEW:
+        raise InputError(
+            f"validation: {share} of the {len(labels_N)} training pictures cannot be held out: {count} pictures for "
+            f"{len(classes)} classes, of which the smallest has {sizes.min()}. "
+            "Give a larger share, more pictures, or a validation set of its own."
+        )
+    parts = train_test_split(np.arange(len(labels_N)), test_size=share, stratify=stratify, random_state=0)
+    return [np.sort(part) for part in parts]

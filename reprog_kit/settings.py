@@ -168,6 +168,8 @@ class TrainSettings(NotebookSettings):
         usual = recipe == cls.model_fields["recipe"].default
         found = (content.get("methods") or {}).get(method, {}) if usual else {}
         chosen = (content.get("recipes") or {}).get(recipe, {})
+        if given.get("model", own.get("model")) != own.get("model"):  # the weights are those of the YAML's model
+            own = {name: value for name, value in own.items() if name != "pretrained"}
         layers = [RECIPES[recipe][""], RECIPES[recipe].get(method, {}), own, found, chosen]
         return {name: value for layer in layers for name, value in layer.items()}
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from reprog_kit import datasets as module
-from reprog_kit import generated, held
+from reprog_kit import generated, held, set_labels
 from reprog_kit.benchmarks import load_benchmark
 from reprog_kit.datasets import BenchmarkData, ImageSet
 from reprog_kit.metrics import accuracy, masked_logits
@@ -73,6 +73,15 @@ def test_the_held_out_share_is_the_same_in_every_reading(data):
 def test_a_share_that_cannot_be_held_out_is_refused(data):
     with pytest.raises(InputError, match=r"validation: 0\.01 of the 30 training pictures cannot be held out"):
         _ = data(id={"train": TRAIN, "test": TEST, "validation": 0.01}).validation
+
+
+def test_of_many_classes_and_few_pictures_each_a_share_is_held_out_without_regard_to_class(data, monkeypatch):
+    monkeypatch.setattr(set_labels, "_FEW", 2)
+    found = data(id={"train": TRAIN, "test": TEST, "validation": 0.06})
+    assert (len(found.train), len(found.validation)) == (28, 2)
+    assert {image.tobytes() for image in found.train.images_NHWC}.isdisjoint(
+        image.tobytes() for image in found.validation.images_NHWC
+    )
 
 
 def test_a_validation_set_of_its_own_leaves_train_whole(data):

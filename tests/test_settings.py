@@ -240,3 +240,11 @@ def test_seeds_are_a_run_each(given):
 def test_seeds_that_mean_nothing_are_refused(given, words):
     with pytest.raises(InputError, match=words):
         TrainSettings.build(**given)
+
+
+def test_another_model_does_not_take_the_weights_of_the_yaml_s(benchmark_file):
+    yaml = benchmark_file(settings={"model": "ViT-B-32", "pretrained": "openai"})
+    assert TrainSettings.build(dataset=yaml).pretrained == "openai"
+    assert TrainSettings.build(dataset=yaml, model="ViT-B-32").pretrained == "openai"
+    assert TrainSettings.build(dataset=yaml, model="mini").pretrained is None
+    assert TrainSettings.build(dataset=yaml, model="RN50", pretrained="yfcc15m").pretrained == "yfcc15m"
