@@ -56,7 +56,9 @@ def _doctor(given: argparse.Namespace) -> int:
 
     found = doctor(given.dataset, decode=given.decode, **dict(given.p))
     page = in_project(dict(given.p).get("runs", "runs")) / f"doctor-{found.benchmark}.html"
-    write_whole(page, f"<!doctype html><meta charset='utf-8'><title>{found.benchmark}</title>{found._repr_html_()}")
+    style = "<style>body {font: 14px sans-serif; margin: 2em} td, th {padding: 4px 8px}</style>"
+    head = f"<!doctype html><meta charset='utf-8'><title>{found.benchmark}</title>{style}"
+    write_whole(page, head + found._repr_html_())
     print(f"{found}\n\nThe same with sample pictures: {page}")
     return 0 if found.healthy else 1
 

@@ -16,7 +16,7 @@ from .downloads import by_hand, download, is_there, to_get
 from .image_sets import ImageSet, Rows, limited_rows
 from .parameters import InputError
 from .picture_cache import PictureCache
-from .settings import TrainSettings
+from .settings import TrainSettings, data_root
 from .sources import MissingError, bad_pictures, decode_what_can_be
 from .specs import Corrupted, Generated, SetSpec, Torchvision
 
@@ -86,7 +86,7 @@ def _find(name: str, role: str, spec: SetSpec, data: BenchmarkData) -> tuple[Set
     try:
         held = data.listed(name, role, spec)
         one.found = True
-        if isinstance(spec, Corrupted) and not Path(one.where).is_dir():
+        if isinstance(spec, Corrupted) and not _published_there(spec, data.root):
             one.expected = None
             return one, None  # made when it is evaluated, which takes its time
         held = held or data.load(name, role, spec, limit=None)
@@ -110,10 +110,15 @@ def _where(spec: SetSpec, root: Path) -> str:
     if isinstance(spec, Generated):
         return f"made of {spec.of}" if spec.of else "drawn"
     if isinstance(spec, Corrupted):
-        published = root / spec.published if spec.published else None
-        return str(published) if published and published.is_dir() else f"made of {spec.of}"
+        return spec.published if _published_there(spec, root) else f"made of {spec.of}"
     inside = f", {spec.name} {spec.split}" if isinstance(spec, Torchvision) else ""
-    return f"{(root / Path(spec.path).expanduser()).resolve()}{inside}"
+    place = root / Path(spec.path).expanduser()
+    shown = place.relative_to(root) if place.is_relative_to(root) else place
+    return f"{shown}{inside}"
+
+
+def _published_there(spec: Corrupted, root: Path) -> bool:
+    return bool(spec.published) and (root / spec.published).is_dir()
 
 
 def _classes(role: str, spec: SetSpec, held: Listed | ImageSet, data: BenchmarkData) -> str:
@@ -180,7 +185,7 @@ def _decode(one: SetFound, held: Listed, store: PictureCache, thoroughly: bool) 
         if len(damaged):
             store.forget(damaged)
             one.problems.append(f"{len(damaged):,} decoded pictures were damaged on the disk, and are made anew.")
-    if bad := store.fill(held.rows):
+    if bad := store.fill(held.rows, name=one.name):
         one.problems.append(bad_pictures([(held.listing.places[row], why) for row, why in bad.items()]))
 
 
@@ -189,13 +194,15 @@ def _steps(dataset: str, data: BenchmarkData, sets: tuple[SetFound, ...], undeco
     steps, specs = [], {name: spec for name, _, spec in data.specs()}
     missing = [one for one in sets if not one.found]
     if missing and not data.root.is_dir():
-        steps.append(f"Make the data root {data.root.resolve()}, or name another in $REPROG_DATA or with -p data_root.")
+        steps.append(
+            f"Make the data root {data.root.resolve()}, or name another: $REPROG_DATA, or -p data_root FOLDER."
+        )
     fetched = [one.name for one in missing if to_get(specs[one.name])]
     if fetched:
         steps.append(f"python -m reprog_kit download {dataset}    # fetches {', '.join(fetched)}")
     steps += [by_hand(one.name, specs[one.name], data.root) for one in missing if one.name not in fetched]
     if any(one.problems for one in sets):
-        steps.append("See to the lines marked with ! above.")
+        steps.append("See to what is said above of the sets.")
     if undecoded:
         steps.append(
             f"python -m reprog_kit doctor {dataset} --decode    # decodes {undecoded:,} pictures "
@@ -203,5 +210,6 @@ def _steps(dataset: str, data: BenchmarkData, sets: tuple[SetFound, ...], undeco
         )
     if any(one.role == "id" and not one.found for one in sets):
         return steps
+    where = "" if data.root == data_root(None) else f" -p data_root {data.root}"
     skip = " -p missing_sets skip" if missing else ""
-    return [*steps, f"papermill notebooks/train.ipynb out.ipynb -p dataset {dataset}{skip}"]
+    return [*steps, f"papermill notebooks/train.ipynb out.ipynb -p dataset {dataset}{where}{skip}"]

@@ -69,14 +69,14 @@ def hold(
 
 
 def _cached(data: ImageSet, store: PictureCache, rows: np.ndarray, skip_bad: bool) -> ImageSet:
-    bad = store.fill(rows)
+    bad = store.fill(rows, name=data.name)
     good = rows[~np.isin(rows, list(bad))]
     if len(damaged := store.damaged(good)):
         print(
             f"{data.name}: {len(damaged)} decoded pictures are damaged on the disk; all are looked at, and made again."
         )
         store.forget(store.damaged(good, most=None))
-        bad = store.fill(rows)
+        bad = store.fill(rows, name=data.name)
     data = replace(data, images_NHWC=Rows(store.open(), rows, store.side), known_N16=store.digests(rows))
     places = {store.listing.places[row]: reason for row, reason in bad.items()}
     return _without(data, np.flatnonzero(np.isin(rows, list(bad))), places, skip_bad)

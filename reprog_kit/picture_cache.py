@@ -66,10 +66,10 @@ class PictureCache:
             folder = folder.parent
         return len(self.missing(rows)) * self.side**2 * 3, shutil.disk_usage(folder).free
 
-    def fill(self, rows: np.ndarray, workers: int | None = None) -> dict[int, str]:
+    def fill(self, rows: np.ndarray, workers: int | None = None, name: str = "") -> dict[int, str]:
         """Decode those of these rows that are missing, in parallel threads, a chunk at a time.
 
-        A kill costs the chunk under way; the next call goes on from there.
+        A kill costs the chunk under way; the next call goes on from there. `name` is what the progress bar says.
 
         Returns
         -------
@@ -87,7 +87,10 @@ class PictureCache:
         bad: dict[int, str] = {}
         try:
             table = self._open_for_writing()
-            with ThreadPoolExecutor(workers or cpu_count()) as pool, self._bar(len(rows), len(rows) - len(todo)) as bar:
+            with (
+                ThreadPoolExecutor(workers or cpu_count()) as pool,
+                _bar(name, len(rows), len(rows) - len(todo)) as bar,
+            ):
                 for chunk in self._chunks(todo):
                     bad.update(self._fill_chunk(chunk, table, pool))
                     bar.update(len(chunk))
@@ -168,12 +171,14 @@ class PictureCache:
                 handle.truncate(size)
         return np.memmap(self.rows_file, _ROW, "r+", shape=len(self.listing))
 
-    def _bar(self, total: int, done: int):
-        from tqdm import tqdm
-        from tqdm.notebook import tqdm as notebook
 
-        how = {"total": total, "initial": done, "desc": "decoding", "unit": "picture", "delay": 2}
-        return notebook(**how) if in_jupyterlab() else tqdm(**how, file=sys.stdout, mininterval=2, ncols=120)
+def _bar(name: str, total: int, done: int):
+    """Return a tqdm bar that shows itself only if decoding takes more than a moment."""
+    from tqdm import tqdm
+    from tqdm.notebook import tqdm as notebook
+
+    how = {"total": total, "initial": done, "desc": f"decoding {name}", "unit": "picture", "delay": 2}
+    return notebook(**how) if in_jupyterlab() else tqdm(**how, file=sys.stdout, mininterval=2, ncols=120)
 
 
 def cpu_count() -> int:

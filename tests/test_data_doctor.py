@@ -50,9 +50,10 @@ def test_a_healthy_benchmark_is_described_set_by_set(examine, root):
         "other": ("ood", 6, ""),
     }
     assert found.classes == ("blue", "green", "red")
-    assert sets["dim"].where == str(root / "shift")
+    assert sets["dim"].where == "shift"
     assert len(found.steps) == 1
     assert found.steps[0].startswith("papermill notebooks/train.ipynb")
+    assert found.steps[0].endswith(f"-p data_root {root}")
 
 
 def test_samples_are_of_many_classes_with_the_names_that_stand_in_the_captions(examine):
