@@ -47,10 +47,11 @@ def doctor(
     InputError
         If there is no such benchmark; what is wrong with a set is part of the answer.
     """
-    data = _data(dataset, data_root, runs)
-    dataset = dataset.dataset if isinstance(dataset, TrainSettings) else dataset
+    data, quick_look = _data(dataset, data_root, runs), False
+    if isinstance(dataset, TrainSettings):
+        dataset, quick_look = dataset.dataset, dataset.limit is not None
     found = {name: _find(name, role, spec, data) for name, role, spec in data.specs()}
-    undecoded = _compare(data, found, decode)
+    undecoded = _compare(data, found, at_most=None if decode else 0 if quick_look else _AT_ONCE)
     sets = tuple(one for one, _ in found.values())
     try:
         classes = data.classes
@@ -76,7 +77,7 @@ def fetch_missing(dataset: str, data_root: str | None = None, runs: str = "runs"
 
 def _data(dataset: str | TrainSettings, data_root: str | None, runs: str) -> BenchmarkData:
     if isinstance(dataset, TrainSettings):
-        return BenchmarkData.of(dataset)
+        return BenchmarkData.of(dataset.model_copy(update={"limit": None}))
     return BenchmarkData.of(TrainSettings.build(dataset=dataset, method="zero_shot", data_root=data_root, runs=runs))
 
 
@@ -148,16 +149,19 @@ def _samples(held: Listed | ImageSet, data: BenchmarkData) -> list[tuple[np.ndar
     ]
 
 
-def _compare(data: BenchmarkData, found: dict, decode: bool) -> int:
-    """Count the pictures of each set that also stand in train, pixel by pixel; return how many are not decoded yet."""
+def _compare(data: BenchmarkData, found: dict, at_most: int | None) -> int:
+    """Count the pictures of each set that also stand in train, pixel by pixel; return how many are not decoded yet.
+
+    No more than `at_most` are decoded for it; None decodes all, and looks through the whole cache.
+    """
     side, stores = data.benchmark.side, {}
     for name, (_, held) in found.items():
         if isinstance(held, Listed) and not held.listing.fits(side):
             stores[name] = PictureCache(data.cache, held.listing, side)
     left = {name: len(store.missing(found[name][1].rows)) for name, store in stores.items()}
-    if decode or (data.limit is None and sum(left.values()) <= _AT_ONCE):
+    if at_most is None or sum(left.values()) <= at_most:
         for name, store in stores.items():
-            _decode(found[name][0], found[name][1], store, thoroughly=decode)
+            _decode(found[name][0], found[name][1], store, thoroughly=at_most is None)
         left = {}
     known = {name: held for name, (_, held) in found.items() if held is not None and not left.get(name)}
     digests = {name: _digests(held, stores.get(name), side) for name, held in known.items()}

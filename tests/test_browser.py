@@ -137,6 +137,10 @@ def test_run_all_draws_every_figure(browser, lab, project):
     page, errors = run_all(browser, lab, "train")
     _screenshots(page, "train")
     assert errors == []
+    assert (
+        page.locator(".jp-OutputArea img[src^='data:image/png']").count() >= 12
+    )  # the doctor's samples, a strip a set
+    assert page.get_by_text("What to do, in order:", exact=True).count() == 1
     assert page.locator(".js-plotly-plot .main-svg").count() >= 3
     assert page.locator(".jp-OutputArea .widget-hprogress, .jp-OutputArea .jupyter-widgets").count() > 0
     assert len(list((project / "runs").glob("*/program.safetensors"))) == 1
