@@ -17,8 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scipy.special import softmax
-from sklearn.metrics import log_loss
+from scipy.special import log_softmax
 from torch import Tensor
 
 from .features import autocast, batches, encode, head, resident, run_features
@@ -27,6 +26,9 @@ from .metrics import masked_logits
 from .parameters import InputError, in_jupyterlab
 from .settings import TrainSettings
 from .zero_shot import ZeroShot
+
+# Those of ImageNet's training pictures together would be 10 GB.
+_LOGITS_AT_ONCE = 10_000
 
 
 @dataclass
@@ -138,8 +140,10 @@ def share_of_rate(step: int, total: int, settings: TrainSettings) -> float:
 
 def _solved(method: ZeroShot, data: ImageSet, validation: ImageSet, settings: TrainSettings, seconds: float) -> Epoch:
     """Return the one record of a method without steps: zero-shot, and the probe that scikit-learn solves."""
-    logits = head(method, settings.precision).logits(run_features(method, data, settings))
-    loss = float(log_loss(data.labels_N, softmax(logits, axis=1), labels=np.arange(logits.shape[1])))
+    found, last = run_features(method, data, settings), head(method, settings.precision)
+    parts = np.array_split(np.arange(len(data)), math.ceil(len(data) / _LOGITS_AT_ONCE))
+    right = [log_softmax(last.logits(found[rows]), axis=1)[np.arange(len(rows)), data.labels_N[rows]] for rows in parts]
+    loss = -float(np.concatenate(right).mean())
     return Epoch(_record(method, 1, loss, seconds, 0.0, data, validation, settings), _snapshot(method, [], 1))
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torchvision
+from cifar_tree import write_batches, write_stl10
 from PIL import Image
 from scipy.io import savemat
 
@@ -154,17 +155,8 @@ CIFAR = {
 def write_cifar(root: Path, name: str, count: int = 4, dump=None) -> Path:
     """Write every file of the set in its real layout, as pickles of protocol 2."""
     cls, key, classes = CIFAR[name]
-    dump = dump or (lambda entry: pickle.dumps(entry, protocol=2))
-    home = root / cls.base_folder
-    home.mkdir(parents=True, exist_ok=True)
-    for i, (file, _) in enumerate(cls.train_list + cls.test_list):
-        labels = RANDOM.integers(0, classes, count).tolist()
-        entry = {"batch_label": f"batch {i + 1}", key: labels, "data": pixels(count, 3072)}
-        entry["filenames"] = [f"picture_s_{j:06}.png" for j in range(count)]
-        (home / file).write_bytes(dump(entry))
-    meta = {"num_cases_per_batch": 10000, cls.meta["key"]: [f"class {i}" for i in range(classes)], "num_vis": 3072}
-    (home / cls.meta["filename"]).write_bytes(dump(meta))
-    return home
+    names = [f"class {i}" for i in range(classes)]
+    return write_batches(root, cls, key, names, lambda labels: pixels(len(labels), 3072), count, dump)
 
 
 def publish(monkeypatch, home: Path, name: str) -> None:
@@ -335,16 +327,10 @@ def test_a_missing_batch_or_part_is_named(tmp_path):
 
 @pytest.fixture
 def stl10(tmp_path):
-    """STL-10 in its binary format: a picture is three channels, each column by column; labels count from 1."""
-    home, kept = tmp_path / "sets" / "stl10_binary", {}
-    home.mkdir(parents=True)
-    for split, count in (("train", 3), ("test", 2), ("unlabeled", 4)):
-        kept[split] = pixels(count, 96, 96, 3)
-        kept[split].transpose(0, 3, 2, 1).tofile(home / f"{split}_X.bin")
-        if split != "unlabeled":
-            np.array([10, 1, 5][:count], np.uint8).tofile(home / f"{split}_y.bin")
-    (home / "class_names.txt").write_text("\n".join(f"animal {i}" for i in range(1, 11)) + "\n")
-    (home / "fold_indices.txt").write_text("0 1 2 \n" * 10)
+    """A root and the pictures of each part of a small STL-10."""
+    kept = {part: pixels(count, 96, 96, 3) for part, count in (("train", 3), ("test", 2), ("unlabeled", 4))}
+    parts = {part: (images, [10, 1, 5][: len(images)]) for part, images in kept.items()}
+    write_stl10(tmp_path / "sets", parts, [f"animal {i}" for i in range(1, 11)])
     return tmp_path, kept
 
 

@@ -70,7 +70,12 @@ def test_a_run_is_trained_and_scored_on_every_set(settings, monkeypatch):
     # 80 templates of 1,000 classes take a minute here; what they give is tested elsewhere.
     monkeypatch.setattr(evaluation, "methods", tuple(m for m in evaluation.methods if m != "prompt_ensemble"))
     monkeypatch.delitem(evaluation._models, "prompt_ensemble")
+    encoded, real = [], type(evaluation.method.backbone).encode_text
+    monkeypatch.setattr(
+        type(evaluation.method.backbone), "encode_text", lambda *given: (encoded.append(len(given[1])), real(*given))[1]
+    )
     rows = score(evaluation)
+    assert encoded == [1000, 1000]  # the captions once for the program, once for zero-shot, whatever is scored
     assert {row["set"] for row in rows if row["role"] != "cost"} == {name for name, _, _ in evaluation.data.specs()} - {
         "train"
     }
@@ -80,6 +85,4 @@ def test_a_run_is_trained_and_scored_on_every_set(settings, monkeypatch):
         assert len(data.covered) == 200
         answers = evaluation.logits("reprogrammer", data).argmax(axis=1)
         assert set(answers.tolist()) <= set(data.covered)  # scored over its own classes, not over 1,000
-    encoded = evaluation.heads["reprogrammer"].weights_CD
-    assert encoded.shape[0] == 1000
     assert np.isfinite([row["value"] for row in rows]).all()

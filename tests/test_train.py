@@ -187,3 +187,21 @@ def test_validation_is_scored_over_the_classes_it_covers(start):
     method, _, validation, settings = start()
     part = validation.take(np.flatnonzero(validation.labels_N == 1))
     assert validation_accuracy(method, replace(part, covered=(1,)), settings) == 1.0
+
+
+def test_the_loss_of_what_takes_no_steps_is_scikit_learns_in_whatever_parts(tiny, colours, monkeypatch):
+    from scipy.special import softmax
+    from sklearn.metrics import log_loss
+
+    from reprog_kit import train as module
+    from reprog_kit.features import encode, head
+    from reprog_kit.zero_shot import ZeroShot
+
+    settings = colours(method="zero_shot")
+    data = BenchmarkData(load_benchmark(settings.dataset), settings.data_root)
+    method = ZeroShot(tiny, data.captions)
+    logits = head(method).logits(encode(method, data.train.images_NHWC))
+    expected = log_loss(data.train.labels_N, softmax(logits, axis=1), labels=[0, 1, 2])
+    for at_once in (10_000, 7):
+        monkeypatch.setattr(module, "_LOGITS_AT_ONCE", at_once)
+        assert losses(train(method, data.train, data.validation, settings)) == [pytest.approx(expected, rel=1e-6)]
