@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .benchmarks import Benchmark
-from .parameters import InputError
+from .parameters import InputError, nearest
 from .sources import Listing, some
 
 
@@ -33,10 +33,11 @@ def kept(name: str, spec, listing: Listing) -> tuple[np.ndarray, list[str]]:
         return np.arange(len(listing)), []
     there = set(listing.names)
     drop, classes = getattr(spec, "drop", ()), getattr(spec, "classes", None)
-    absent = (set(classes or {}) | set(drop)) - there
+    absent = sorted((set(classes or {}) | set(drop)) - there)
     if absent:
         raise InputError(
-            f"{name} has no class {sorted(absent)}, which the YAML's classes/drop name. It has: {some(sorted(there))}."
+            f"{name} has no class {some(absent)}, which the YAML's classes or drop name.{nearest(absent[0], there)} "
+            f"It has: {some(sorted(there))}."
         )
     left = {n: n if classes is None else classes[n] for n in there - set(drop) if classes is None or n in classes}
     if not left:

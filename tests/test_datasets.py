@@ -92,9 +92,9 @@ def test_classes_are_mapped_by_name_and_dropped_ones_left_out(data, pictures, be
 
 
 def test_a_map_that_names_an_absent_class_is_refused_with_those_there_are(data):
-    with pytest.raises(InputError, match=r"x has no class \['pink'\].*It has: 'blue', 'green', 'red'"):
+    with pytest.raises(InputError, match=r"x has no class 'pink'.*It has: 'blue', 'green', 'red'"):
         data(shift={"x": {**TEST, "drop": ["pink"]}}).check()
-    with pytest.raises(InputError, match=r"has no class \['rot'\]"):
+    with pytest.raises(InputError, match=r"has no class 'rot'"):
         data(shift={"x": {**TEST, "classes": {"rot": "red"}}}).check()
 
 
