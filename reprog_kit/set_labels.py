@@ -20,6 +20,14 @@ class Listed:
     rows: np.ndarray
     labels_N: np.ndarray
 
+    @property
+    def groups_N(self) -> np.ndarray:
+        """What a limit takes in equal share: the labels, or the classes that an OOD set has of its own."""
+        names = self.listing.names
+        if names is None or self.labels_N.max() >= 0:
+            return self.labels_N
+        return np.unique([names[row] for row in self.rows], return_inverse=True)[1]
+
 
 def kept(name: str, spec, listing: Listing) -> tuple[np.ndarray, list[str]]:
     """Return which pictures a spec's ``classes`` and ``drop`` leave, and their class names in our words.

@@ -119,6 +119,15 @@ def test_a_set_that_covers_part_of_the_classes_is_scored_over_that_part(data):
     assert accuracy(masked_logits(logits, part.covered), part.labels_N, resamples=0).value == 1
 
 
+def test_a_limit_takes_an_ood_set_s_own_classes_in_turn(data):
+    """They are the benchmark's of another set here, so that the colours tell which were taken."""
+    images = data(limit=6, ood={"theirs": TRAIN}).ood["theirs"].images_NHWC
+    brightest = images[:].mean(axis=(1, 2)).argmax(axis=1)
+    assert np.bincount(brightest).tolist() == [2, 2, 2]
+    dropped = data(limit=4, ood={"theirs": {**TRAIN, "drop": ["blue"]}}).ood["theirs"].images_NHWC
+    assert np.bincount(dropped[:].mean(axis=(1, 2)).argmax(axis=1)).tolist() == [2, 2]
+
+
 def test_a_limit_takes_the_classes_in_turn(data):
     found = data(limit=4)
     assert np.bincount(found.test.labels_N).tolist() == [2, 1, 1]
