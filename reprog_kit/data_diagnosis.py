@@ -29,6 +29,8 @@ class SetFound:
     found : bool
     pictures, expected : int, optional
         How many there are, and how many the published set has.
+    taken : int, optional
+        How many of these the YAML's classes and drop leave.
     classes : str
         Which of the benchmark's classes it holds, and how these were told.
     in_train : int, optional
@@ -44,6 +46,7 @@ class SetFound:
     found: bool = False
     pictures: int | None = None
     expected: int | None = None
+    taken: int | None = None
     classes: str = ""
     in_train: int | None = None
     problems: list[str] = field(default_factory=list)
@@ -94,7 +97,7 @@ class DataDiagnosis:
         for one, row in zip(self.sets, self.rows()):
             cells = "".join(f"<td {_STYLE}>{escape(cell)}</td>" for cell in row)
             body += f"<tr>{cells}<td {_STYLE}>{_strip(one)}</td></tr>"
-        lines = [f"{one.name}: {problem}" for one in self.sets for problem in one.problems]
+        lines = [f"! {one.name}: {problem}" for one in self.sets for problem in one.problems]
         wrong, steps = (
             "".join(f"<li style='white-space:pre-line'>{escape(text)}</li>" for text in texts)
             for texts in (lines, self.steps)
@@ -107,6 +110,8 @@ class DataDiagnosis:
     @property
     def title(self) -> str:
         """Benchmark, classes in label order, and where the YAML's paths start."""
+        if not self.classes:
+            return f"{self.benchmark}: its classes are the folders of train, not there yet; data root {self.root}"
         shown = ", ".join(self.classes[:10]) + (", …" if len(self.classes) > 10 else "")
         return f"{self.benchmark}: {len(self.classes)} classes ({shown}); data root {self.root}"
 
@@ -114,7 +119,8 @@ class DataDiagnosis:
 def _count(one: SetFound) -> str:
     if one.pictures is None:
         return "-"
-    return f"{one.pictures:,}" + (f" of {one.expected:,}" if one.expected not in (None, one.pictures) else "")
+    there = f"{one.pictures:,}" + (f" of {one.expected:,}" if one.expected not in (None, one.pictures) else "")
+    return there if one.taken in (None, one.pictures) else f"{one.taken:,} taken of {there}"
 
 
 def _strip(one: SetFound) -> str:

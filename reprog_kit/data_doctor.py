@@ -5,18 +5,20 @@ It works offline.
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import numpy as np
 
 from .arrays import integrity
+from .corruptions import INSTALL
 from .data_diagnosis import DataDiagnosis, SetFound
 from .datasets import BenchmarkData, Listed
 from .downloads import by_hand, download, is_there, to_get
 from .image_sets import ImageSet, Rows, limited_rows
 from .parameters import InputError
 from .picture_cache import PictureCache
-from .settings import TrainSettings, data_root
+from .settings import TrainSettings
 from .sources import MissingError, bad_pictures, decode_what_can_be
 from .specs import Corrupted, Generated, SetSpec, Torchvision
 
@@ -47,9 +49,9 @@ def doctor(
     InputError
         If there is no such benchmark; what is wrong with a set is part of the answer.
     """
-    data, quick_look = _data(dataset, data_root, runs), False
-    if isinstance(dataset, TrainSettings):
-        dataset, quick_look = dataset.dataset, dataset.limit is not None
+    settings = _settings(dataset, data_root, runs)
+    quick_look = settings.limit is not None
+    data = BenchmarkData.of(settings.model_copy(update={"limit": None}))
     found = {name: _find(name, role, spec, data) for name, role, spec in data.specs()}
     undecoded = _compare(data, found, at_most=None if decode else 0 if quick_look else _AT_ONCE)
     sets = tuple(one for one, _ in found.values())
@@ -57,13 +59,13 @@ def doctor(
         classes = data.classes
     except InputError:  # they are read off training pictures that are not there
         classes = ()
-    steps = tuple(_steps(dataset, data, sets, undecoded))
+    steps = tuple(_steps(settings, data, sets, undecoded, begun=settings is dataset))
     return DataDiagnosis(data.benchmark.name, classes, data.root.resolve(), sets, steps)
 
 
 def fetch_missing(dataset: str, data_root: str | None = None, runs: str = "runs") -> list[str]:
     """Fetch every set of a benchmark that is missing and can be fetched; return what went wrong, a message a set."""
-    data, failed = _data(dataset, data_root, runs), []
+    data, failed = BenchmarkData.of(_settings(dataset, data_root, runs)), []
     for name, _, spec in data.specs():
         if is_there(data.root, spec) or not to_get(spec):
             continue
@@ -75,10 +77,10 @@ def fetch_missing(dataset: str, data_root: str | None = None, runs: str = "runs"
     return failed
 
 
-def _data(dataset: str | TrainSettings, data_root: str | None, runs: str) -> BenchmarkData:
+def _settings(dataset: str | TrainSettings, data_root: str | None, runs: str) -> TrainSettings:
     if isinstance(dataset, TrainSettings):
-        return BenchmarkData.of(dataset.model_copy(update={"limit": None}))
-    return BenchmarkData.of(TrainSettings.build(dataset=dataset, method="zero_shot", data_root=data_root, runs=runs))
+        return dataset
+    return TrainSettings.build(dataset=dataset, method="zero_shot", data_root=data_root, runs=runs)
 
 
 def _find(name: str, role: str, spec: SetSpec, data: BenchmarkData) -> tuple[SetFound, Listed | ImageSet | None]:
@@ -91,13 +93,17 @@ def _find(name: str, role: str, spec: SetSpec, data: BenchmarkData) -> tuple[Set
             one.expected = None
             return one, None  # made when it is evaluated, which takes its time
         held = held or data.load(name, role, spec, limit=None)
-    except MissingError:
+    except MissingError as error:
+        # What is missing may be another set: that whose folders name the classes, or that which this is made of.
+        if not one.found and is_there(data.root, spec):
+            one.found = True
+            one.problems.append(f"cannot be examined yet: {str(error).split('. ')[0]}.")
         return one, None
     except InputError as error:
         one.found = True
-        one.problems.append(str(error))
+        one.problems.append(str(error).removeprefix(f"{name}: ").removeprefix(f"{name} "))
         return one, None
-    one.pictures = len(held.listing if isinstance(held, Listed) else held)
+    one.pictures, one.taken = len(held.listing if isinstance(held, Listed) else held), len(held.labels_N)
     if one.expected not in (None, one.pictures):
         one.problems.append(f"{one.pictures:,} pictures; the published set has {one.expected:,}. Get it again.")
     if isinstance(spec, Torchvision) and integrity(data.root, spec) is False:
@@ -125,7 +131,7 @@ def _published_there(spec: Corrupted, root: Path) -> bool:
 def _classes(role: str, spec: SetSpec, held: Listed | ImageSet, data: BenchmarkData) -> str:
     if role == "ood":
         names = held.listing.names if isinstance(held, Listed) else None
-        return f"{len(set(names))} of its own" if names is not None else ""
+        return f"{len({names[row] for row in held.rows})} of its own" if names is not None else ""
     ids = set(data.benchmark.class_ids or ())
     by = "number" if getattr(spec, "numbered", False) else "name"
     if isinstance(held, Listed) and held.listing.names[held.rows[0]] in ids:
@@ -193,27 +199,37 @@ def _decode(one: SetFound, held: Listed, store: PictureCache, thoroughly: bool) 
         one.problems.append(bad_pictures([(held.listing.places[row], why) for row, why in bad.items()]))
 
 
-def _steps(dataset: str, data: BenchmarkData, sets: tuple[SetFound, ...], undecoded: int) -> list[str]:
-    """Return what to do, in order."""
+def _steps(
+    settings: TrainSettings, data: BenchmarkData, sets: tuple[SetFound, ...], undecoded: int, begun: bool
+) -> list[str]:
+    """Return what to do, in order; where a training has `begun` that is only what stands in its way."""
     steps, specs = [], {name: spec for name, _, spec in data.specs()}
     missing = [one for one in sets if not one.found]
     if missing and not data.root.is_dir():
-        steps.append(
-            f"Make the data root {data.root.resolve()}, or name another: $REPROG_DATA, or -p data_root FOLDER."
-        )
+        steps.append(f"Make the data root {data.root.resolve()}, or name another in $REPROG_DATA or with -p data_root.")
     fetched = [one.name for one in missing if to_get(specs[one.name])]
     if fetched:
-        steps.append(f"python -m reprog_kit download {dataset}    # fetches {', '.join(fetched)}")
-    steps += [by_hand(one.name, specs[one.name], data.root) for one in missing if one.name not in fetched]
+        steps.append(f"{_command('download', settings)}    # fetches {', '.join(fetched)}")
+    for one in missing:
+        made = isinstance(spec := specs[one.name], Corrupted) and not spec.published
+        steps += [] if one.name in fetched else [INSTALL if made else by_hand(one.name, spec, data.root)]
     if any(one.problems for one in sets):
-        steps.append("See to what is said above of the sets.")
+        steps.append("See to the lines marked with ! above.")
     if undecoded:
         steps.append(
-            f"python -m reprog_kit doctor {dataset} --decode    # decodes {undecoded:,} pictures "
+            f"{_command('doctor', settings)} --decode    # decodes {undecoded:,} pictures "
             f"({undecoded * data.benchmark.side**2 * 3 / 1e9:.1f} GB), as training would, and compares them with train"
         )
     if any(one.role == "id" and not one.found for one in sets):
-        return steps
-    where = "" if data.root == data_root(None) else f" -p data_root {data.root}"
+        return [*steps, f"{_command('doctor', settings)}    # once more"]
+    if begun and not missing:
+        return steps or ["Nothing: every set is there."]
     skip = " -p missing_sets skip" if missing else ""
-    return [*steps, f"papermill notebooks/train.ipynb out.ipynb -p dataset {dataset}{where}{skip}"]
+    return [*steps, f"{_command('reproduce', settings)}{skip}    # trains, evaluates and writes one page"]
+
+
+def _command(verb: str, settings: TrainSettings) -> str:
+    """Return a command with the paths that this one was given."""
+    given = {name: getattr(settings, name) for name in ("data_root", "runs")}
+    more = [f" -p {name} {shlex.quote(path)}" for name, path in given.items() if path not in (None, "runs")]
+    return f"python -m reprog_kit {verb} {shlex.quote(settings.dataset)}{''.join(more)}"

@@ -42,8 +42,11 @@ def by_hand(name: str, spec: SetSpec, root: Path) -> str:
     paths = _paths(spec)
     if not paths:
         return f"{name} is made here; there is nothing to get."
-    where = f"{name} lives at {spec.home}." if spec.home else f"The YAML does not say where {name} lives."
     root = Path(root).expanduser().resolve()
+    if not spec.home and not spec.layout:
+        places = " and ".join(str(root / Path(path).expanduser()) for path in paths)
+        return f"{name}: put it at {places}, or correct its path in the YAML."
+    where = f"{name} lives at {spec.home}." if spec.home else f"The YAML does not say where {name} lives."
     return f"{where} What must stand below {root}: {spec.layout or ' and '.join(paths)}"
 
 

@@ -109,9 +109,14 @@ def limited(data: ImageSet, limit: int | None) -> ImageSet:
 
 
 def limited_rows(labels_N: np.ndarray, limit: int | None) -> np.ndarray:
-    """Return the numbers of at most so many pictures, the classes in equal share as far as they go."""
+    """Return the numbers of at most so many pictures, the classes in equal share as far as they go.
+
+    Of pictures without a class (-1) they are spread over the whole set: files of a kind often stand side by side.
+    """
     if limit is None or len(labels_N) <= limit:
         return np.arange(len(labels_N))
+    if labels_N.max() < 0:
+        return np.arange(limit) * len(labels_N) // limit
     # Take turns through the classes: the k-th picture of each class comes before any (k+1)-th.
     order = np.lexsort((np.arange(len(labels_N)), _rank_in_class(labels_N)))
     return np.sort(order[:limit])

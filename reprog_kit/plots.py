@@ -146,7 +146,8 @@ def comparison(rows: pd.DataFrame | Sequence[Mapping], score: str = "msp") -> go
         1: sets[sets["metric"] == "accuracy"],
         2: sets[(sets["metric"] == "auroc") & (sets["score"] == score)],
     }
-    widths = [max(1, part["set"].nunique()) for part in shown.values()]
+    counts = [part["set"].nunique() for part in shown.values()]
+    widths = [max(1, count, 0.4 * max(counts)) for count in counts]  # a single OOD set still has room for its title
     titles = ("accuracy: ID test and shift sets", f"OOD detection: AUROC of {DETECTORS[score]}")
     figure = make_subplots(1, 2, column_widths=widths, subplot_titles=titles, horizontal_spacing=0.09)
     patterns = style_of(found, ("", "/", ".", "x", "-", "+", "|", "\\"))

@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.model_selection import train_test_split
 
 from .benchmarks import Benchmark
-from .parameters import InputError
+from .parameters import InputError, nearest
 from .sources import Listing, some
 
 # Fewer pictures than these choose nothing, unless each class has its share of them.
@@ -25,6 +25,14 @@ class Listed:
     rows: np.ndarray
     labels_N: np.ndarray
 
+    @property
+    def groups_N(self) -> np.ndarray:
+        """What a limit takes in equal share: the labels, or the classes that an OOD set has of its own."""
+        names = self.listing.names
+        if names is None or self.labels_N.max() >= 0:
+            return self.labels_N
+        return np.unique([names[row] for row in self.rows], return_inverse=True)[1]
+
 
 def kept(name: str, spec, listing: Listing) -> tuple[np.ndarray, list[str]]:
     """Return which pictures a spec's ``classes`` and ``drop`` leave, and their class names in our words.
@@ -38,10 +46,11 @@ def kept(name: str, spec, listing: Listing) -> tuple[np.ndarray, list[str]]:
         return np.arange(len(listing)), []
     there = set(listing.names)
     drop, classes = getattr(spec, "drop", ()), getattr(spec, "classes", None)
-    absent = (set(classes or {}) | set(drop)) - there
+    absent = sorted((set(classes or {}) | set(drop)) - there)
     if absent:
         raise InputError(
-            f"{name} has no class {sorted(absent)}, which the YAML's classes/drop name. It has: {some(sorted(there))}."
+            f"{name} has no class {some(absent)}, which the YAML's classes or drop name.{nearest(absent[0], there)} "
+            f"It has: {some(sorted(there))}."
         )
     left = {n: n if classes is None else classes[n] for n in there - set(drop) if classes is None or n in classes}
     if not left:

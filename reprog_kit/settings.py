@@ -32,8 +32,14 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except yaml.YAMLError as error:
         raise InputError(f"{path} is not valid YAML: {error}") from None
     if not isinstance(content, dict):
-        raise InputError(f"{path} must hold a mapping (key: value lines); see params/demo.yaml for a complete one.")
+        raise InputError(f"{path} must hold a mapping (key: value lines); see params/template.yaml.")
     return content
+
+
+def known_benchmarks() -> list[str]:
+    """Return the names of the benchmarks in ``params/``: what says `id`, but for the template that people copy."""
+    files = sorted((project_root() / "params").glob("*.yaml"))
+    return [p.stem for p in files if p.stem != "template" and re.search(r"^id:", p.read_text("utf-8"), re.M)]
 
 
 def find_params(dataset: str) -> Path:
@@ -49,10 +55,10 @@ def find_params(dataset: str) -> Path:
         if path.is_file():
             return path.resolve()
         raise InputError(
-            f"dataset = {dataset!r}: there is no file {path.resolve()}. Copy params/demo.yaml to start one."
+            f"dataset = {dataset!r}: there is no file {path.resolve()}. Copy params/template.yaml to start one."
         )
     folder = project_root() / "params"
-    known = sorted(p.stem for p in folder.glob("*.yaml") if re.search(r"^id:", p.read_text(), re.M))
+    known = known_benchmarks()
     if dataset not in known:
         raise InputError(
             f"unknown dataset {dataset!r}.{nearest(dataset, known)} Known in {folder}: {', '.join(known)}; "

@@ -40,7 +40,7 @@ CASES = {
     "too large a picture": ({"image_size": 33}, ["image_size = 33 px", "1 to 32 px"]),
     "unknown method": ({"method": "reprogramer"}, ["method = 'reprogramer'", "'reprogrammer'"]),
     "unknown dataset": ({"dataset": "dmeo"}, ["unknown dataset 'dmeo'", "'demo'"]),
-    "missing yaml": ({"dataset": "nowhere/own.yaml"}, ["nowhere/own.yaml", "params/demo.yaml"]),
+    "missing yaml": ({"dataset": "nowhere/own.yaml"}, ["nowhere/own.yaml", "params/template.yaml"]),
     "unknown model": ({"model": "ViT-B-23"}, ["unknown model 'ViT-B-23'", "mini"]),
     "model without a tag": ({"model": "ViT-B-32"}, ["needs pretrained", "openai"]),
     "unknown tag": ({"model": "ViT-B-32", "pretrained": "openia"}, ["pretrained = 'openia'", "'openai'"]),

@@ -9,6 +9,7 @@ from PIL import Image
 from reprog_kit import data_doctor as module
 from reprog_kit.__main__ import main
 from reprog_kit.data_doctor import doctor
+from reprog_kit.parameters import InputError
 from reprog_kit.settings import TrainSettings
 
 
@@ -52,8 +53,8 @@ def test_a_healthy_benchmark_is_described_set_by_set(examine, root):
     assert found.classes == ("blue", "green", "red")
     assert sets["dim"].where == "shift"
     assert len(found.steps) == 1
-    assert found.steps[0].startswith("papermill notebooks/train.ipynb")
-    assert found.steps[0].endswith(f"-p data_root {root}")
+    assert found.steps[0].startswith("python -m reprog_kit reproduce ")
+    assert f" -p data_root {root} " in found.steps[0]
 
 
 def test_samples_are_of_many_classes_with_the_names_that_stand_in_the_captions(examine):
@@ -86,7 +87,7 @@ def test_what_is_missing_is_said_with_where_it_lives_and_the_way_on(examine, roo
     found = examine(ood={"other": folder("other", home="https://example.org/other", layout="other/*.png")})
     assert not by_name(found)["other"].found
     assert found.steps[0] == (f"other lives at https://example.org/other. What must stand below {root}: other/*.png")
-    assert found.steps[-1].endswith("-p missing_sets skip")
+    assert "-p missing_sets skip" in found.steps[-1]
 
 
 def test_what_can_be_fetched_is_one_command(examine, root):
@@ -94,13 +95,14 @@ def test_what_can_be_fetched_is_one_command(examine, root):
     found = examine(ood={"a": folder("a", download=got), "b": folder("b", download=got), "c": folder("c")})
     assert "reprog_kit download" in found.steps[0]
     assert found.steps[0].endswith("# fetches a, b")
-    assert found.steps[1].startswith("The YAML does not say where c lives")
+    assert found.steps[1] == f"c: put it at {root / 'c'}, or correct its path in the YAML."
 
 
 def test_without_training_pictures_there_is_no_command_to_train(examine, root):
     shutil.rmtree(root / "train")
     found = examine()
-    assert not any("papermill" in step for step in found.steps)
+    assert not any("reproduce" in step for step in found.steps)
+    assert "doctor" in found.steps[-1]
     assert not by_name(found)["train"].found
     assert found.classes == ()
     assert "MISSING" in str(found)
@@ -160,7 +162,9 @@ def test_a_quick_look_decodes_nothing(benchmark_file, root, tmp_path):
     settings = TrainSettings.build(
         dataset=benchmark_file(), method="zero_shot", data_root=str(root), runs=str(tmp_path / "runs"), limit=4
     )
-    assert by_name(doctor(settings))["test"].in_train is None
+    found = doctor(settings)
+    assert by_name(found)["test"].in_train is None
+    assert not any("reproduce" in step for step in found.steps)  # settings are a training that has begun
     assert not list((tmp_path / "runs").rglob("*.pixels"))
 
 
@@ -212,3 +216,44 @@ def test_download_fetches_what_is_missing_and_says_what_it_could_not(tmp_path, r
     assert "gone lives at https://example.org/gone" in said
     assert len(list((root / "other").iterdir())) == 6
     assert np.count_nonzero([line.startswith("other ") and " found " in line for line in said.splitlines()]) == 1
+
+
+def test_commands_keep_the_paths_that_were_given(examine, root, tmp_path):
+    found = examine()
+    given = f"colours.yaml -p data_root {root} -p runs {tmp_path / 'runs'}"
+    assert given in found.steps[-1]
+
+
+def test_only_what_the_yaml_takes_is_counted(examine):
+    """Also of an OOD set with classes."""
+    one = by_name(examine(ood={"colours": folder("shift", drop=["red"])}))["colours"]
+    assert (one.pictures, one.taken, one.classes) == (9, 6, "2 of its own")
+    assert ("6 taken of 9") in str(examine(ood={"colours": folder("shift", drop=["red"])}))
+
+
+def test_without_train_the_other_sets_are_there_but_not_examined(examine, root):
+    """Without `classes`, the class names are the folders of train."""
+    shutil.rmtree(root / "train")
+    found = examine(shift={"dim": folder("shift"), "noisy": {"kind": "generated", "name": "noise", "of": "test"}})
+    sets = by_name(found)
+    assert {name: one.found for name, one in sets.items()} == {
+        "train": False, "test": True, "dim": True, "noisy": True, "other": True,
+    }  # fmt: skip
+    assert sets["dim"].problems == [f"cannot be examined yet: there is nothing at {root / 'train'}."]
+    assert not any(step.startswith("noisy") for step in found.steps)
+    assert "its classes are the folders of train, not there yet" in str(found)
+
+
+def test_corruptions_without_their_library_are_one_command(examine, monkeypatch):
+    def absent():
+        raise InputError("not installed")
+
+    monkeypatch.setattr("reprog_kit.made_sets.library", absent)
+    found = examine(shift={"weather": {"kind": "corrupted", "names": ["fog"]}})
+    assert not by_name(found)["weather"].found
+    assert found.steps[0].endswith('pip install -e ".[corruptions]".')
+
+
+def test_a_misspelt_class_is_answered_with_the_nearest(examine):
+    one = by_name(examine(ood={"colours": folder("shift", drop=["rde"])}))["colours"]
+    assert one.problems[0].startswith("has no class 'rde', which the YAML's classes or drop name. Did you mean 'red'?")

@@ -274,8 +274,8 @@ def test_what_has_no_download_is_left_to_a_person(tmp_path):
         download(tmp_path, "train", spec)
     assert by_hand("train", spec, tmp_path).endswith(f"What must stand below {tmp_path}: imagenet/train")
     arrays = Arrays(kind="arrays", path="x.npy", labels="y.npy")
-    assert by_hand("new", arrays, tmp_path).startswith("The YAML does not say where new lives.")
-    assert by_hand("new", arrays, tmp_path).endswith("x.npy and y.npy")
+    where = f"new: put it at {tmp_path}/x.npy and {tmp_path}/y.npy, or correct its path in the YAML."
+    assert by_hand("new", arrays, tmp_path) == where
     assert not to_get(Torchvision(kind="torchvision", name="ImageNet"))  # it unpacks, and does not fetch
 
 

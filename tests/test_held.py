@@ -147,3 +147,13 @@ def test_the_limit_takes_turns_through_the_classes():
     data = ImageSet("s", np.zeros((8, 1, 1, 3), np.uint8), labels)
     assert limited(data, 8) is data
     assert limited(data, 2).labels_N.tolist() == labels[sorted(slow[:2])].tolist()
+
+
+def test_the_limit_spreads_over_pictures_without_a_class():
+    """The first of a sorted folder would all be of one kind."""
+    assert limited_rows(np.full(10, -1), 4).tolist() == [0, 2, 5, 7]
+    for count in (1, 7, 50):
+        for limit in range(1, count + 1):
+            chosen = limited_rows(np.full(count, -1), limit)
+            assert len(set(chosen.tolist())) == limit and chosen[0] >= 0 and chosen[-1] < count
+            assert limit < 3 or np.ptp(np.diff(chosen)) <= 1

@@ -10,11 +10,10 @@ from pydantic import TypeAdapter
 
 from reprog_kit.downloads import by_hand, to_get
 from reprog_kit.published import read_published
-from reprog_kit.settings import TrainSettings, project_root
+from reprog_kit.settings import TrainSettings, known_benchmarks, project_root
 from reprog_kit.specs import Corrupted, Generated, SetSpec
 
-FILES = {path.stem: path for path in sorted((project_root() / "params").glob("*.yaml"))}
-BENCHMARKS = {stem: path.read_text() for stem, path in FILES.items() if re.search(r"^id:", path.read_text(), re.M)}
+BENCHMARKS = {name: (project_root() / "params" / f"{name}.yaml").read_text() for name in known_benchmarks()}
 BIG = sorted(set(BENCHMARKS) - {"demo"})
 # Pictures, by benchmark and set, from what their authors say.
 COUNTS = {
