@@ -41,8 +41,8 @@ figures: $(STAMP)  ## the README's figure, from the ledger of the demo in runs/
 install: $(STAMP)  ## the environment alone
 
 $(STAMP): pyproject.toml constraints.txt
-	@$(PYTHON3) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo "Python 3.11 or newer is needed: make $(MAKECMDGOALS) PYTHON3=/path/to/python3.12"; exit 1; }
+	@$(PYTHON3) -c 'import sys; sys.exit(sys.version_info < (3, 11, 4))' || \
+	  { echo "Python 3.11.4 or newer is needed: make $(MAKECMDGOALS) PYTHON3=/path/to/python3.12"; exit 1; }
 	test -x $(PYTHON) || $(PYTHON3) -m venv $(ENV)
 	$(PYTHON) -m pip install --quiet uv
 	$(PYTHON) -m uv pip install --quiet --python $(PYTHON) -c constraints.txt -e '.[$(EXTRAS)]'
