@@ -52,15 +52,12 @@ def hold(
     """
     items = listing.items
     if listing.fits(side):  # there is nothing to decode
-        return replace(
-            data, images_NHWC=items if np.array_equal(rows, np.arange(len(items))) else Rows(items, rows, side)
-        )
+        whole = isinstance(items, np.ndarray) and np.array_equal(rows, np.arange(len(items)))
+        return replace(data, images_NHWC=items if whole else Rows(items, rows, side))
     if cache is None and not stream:
         images, unread = decode_what_can_be(items, side, rows)
-        data = replace(data, images_NHWC=images)
-        return _without(
-            data, np.array(sorted(unread), int), {listing.places[rows[i]]: unread[i] for i in unread}, skip_bad
-        )
+        reasons = {listing.places[rows[i]]: why for i, why in unread.items()}
+        return _without(replace(data, images_NHWC=images), np.array(list(unread), int), reasons, skip_bad)
     store = None if cache is None else PictureCache(cache, listing, side)
     if stream or _too_small(store, rows, data.name):
         images = Rows(Decoded(listing, side), rows, side)
@@ -97,7 +94,7 @@ def _without(data: ImageSet, bad: np.ndarray, reasons: dict[str, str], skip_bad:
 
 def _too_small(store: PictureCache, rows: np.ndarray, name: str) -> bool:
     needed, free = store.room(rows)
-    if needed < 0.95 * free:
+    if needed <= 0.95 * free:
         return False
     print(
         f"{name}: decoding into the cache takes {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free at "

@@ -18,6 +18,11 @@ class PublishedItems(VariantRows):
         super().__init__(pictures, names, severities)
         self.origin, self._arrays, self._severities = "published", arrays, np.array(severities)
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(rows, H, W, 3): pixels that need no decoding."""
+        return (len(self), *self._arrays[0].shape[1:])
+
     def _read(self, picture_N: np.ndarray, variant_N: np.ndarray) -> np.ndarray:
         file_N, level_N = divmod(variant_N, len(self._severities))
         row_N = (self._severities[level_N] - 1) * self.pictures + picture_N

@@ -118,6 +118,12 @@ def test_a_small_disk_streams_and_says_so(read, monkeypatch, capsys):
     assert "1.0 GB and 1.0 GB are free" in capsys.readouterr().out
 
 
+def test_a_full_disk_with_everything_decoded_needs_no_room(read, monkeypatch):
+    read("cache")
+    monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 0}))
+    assert not isinstance(read("cache").images_NHWC.base, held.Decoded)
+
+
 def test_arrays_of_the_right_side_are_neither_copied_nor_cached(tmp_path):
     pixels = np.arange(6 * SIDE * SIDE * 3, dtype=np.uint8).reshape(6, SIDE, SIDE, 3)
     listing = Listing(pixels, ["x"] * 6, [str(i) for i in range(6)], ("f",))

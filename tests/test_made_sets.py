@@ -6,6 +6,7 @@ import pytest
 from reprog_kit.benchmarks import load_benchmark
 from reprog_kit.corruptions import corrupt, variant_of
 from reprog_kit.datasets import BenchmarkData
+from reprog_kit.image_sets import Rows
 from reprog_kit.parameters import InputError
 
 NAMES = ["brightness", "contrast"]
@@ -114,6 +115,7 @@ def test_published_pictures_are_taken_whole_with_their_labels(data, published_fi
     found = data(published=str(published_files))
     made = found.shift["made"]
     assert len(made) == 2 * 2 * 12
+    assert isinstance(made.images_NHWC, Rows)
     said = np.asarray(made.images_NHWC)[:, 0, 0]
     assert {tuple(row) for row in said.tolist()} == {(n, s, p) for n in (0, 1) for s in (1, 5) for p in range(12)}
     assert np.array_equal(made.labels_N, found.test.labels_N[said[:, 2]])
