@@ -36,8 +36,14 @@ _HOME = {
     "per_set": "tables",
     "Report": "report",
     "ReportSettings": "settings",
+    "SweepSettings": "settings",
+    "sweep_runs": "sweep",
+    "norm_rows": "sweep",
+    "sweep_table": "sweep_rows",
+    "alpha_slider": "sweep_widgets",
     "plots": None,
     "report_plots": None,
+    "sweep_plots": None,
 }
 __all__ = list(_HOME)
 

@@ -5,7 +5,7 @@ Shapes: N pictures, M pictures of the bank, C classes, D embedding.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -112,7 +112,11 @@ class Evaluation:
     def logits(self, method: str, data: ImageSet, alpha: float | None = None) -> np.ndarray:
         """Return logits (N, C) of the classes that the set covers; those of the others are -inf."""
         cosines, scale = self.cosines(method, data, alpha)
-        return masked_logits(scale * cosines, data.covered if self.run.settings.scored_over == "covered" else None)
+        return masked_logits(scale * cosines, self.in_the_running(data))
+
+    def in_the_running(self, data: ImageSet) -> Sequence[int] | None:
+        """Return the classes that a set is scored over; None for all."""
+        return data.covered if self.run.settings.scored_over == "covered" else None
 
     @property
     def held_out(self) -> ImageSet:
@@ -141,7 +145,10 @@ class Evaluation:
         score = score or self.settings.score
         if score in FEATURE_SCORES:
             return self._feature_score(method, score)(self.features(method, data))
-        cosines, scale = self.cosines(method, data)
+        return self.logit_scores(*self.cosines(method, data), score)
+
+    def logit_scores(self, cosines: np.ndarray, scale: float, score: str) -> np.ndarray:
+        """Return the ID scores (N,) of similarities (N, C), in the precision that the run's settings ask for."""
         if self.run.settings.score_precision == "fp16":  # as the authors' code: many scores become one
             return SCORES[score](cosines.astype(np.float16), scale).astype(np.float16).astype(np.float64)
         return SCORES[score](cosines, scale)

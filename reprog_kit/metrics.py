@@ -104,6 +104,21 @@ def detection(
     return {name: _estimate(value, resampled[name]) for name, value in values.items()}
 
 
+def detection_along(id_scores_WN: np.ndarray, ood_scores_WM: np.ndarray) -> dict[str, np.ndarray]:
+    """Return ``auroc`` and ``fpr_at_95_id_recall``, (W,) each, of many pairs of ID and OOD scores; see `detection`."""
+    for name, scores in (("ID", id_scores_WN), ("OOD", ood_scores_WM)):
+        _refuse_empty(scores.T, f"detection ({name} scores)")
+        if not np.isfinite(scores).all():
+            raise ValueError(f"{(~np.isfinite(scores)).sum()} of {scores.size} {name} scores are not finite")
+    ids, n = np.sort(id_scores_WN, axis=1), id_scores_WN.shape[1]
+    # an OOD score beats the IDs below it, and half of those that tie
+    pairs = [(row.searchsorted(ood), row.searchsorted(ood, "right")) for row, ood in zip(ids, ood_scores_WM)]
+    beaten_W = np.array([(below + upto).mean() / (2 * n) for below, upto in pairs])
+    passed = np.argmax(np.arange(1, n + 1) / n >= 0.95) + 1  # so many of ID are the least that are 95%
+    fpr_W = (ood_scores_WM >= ids[:, [n - passed]]).mean(axis=1)
+    return {"fpr_at_95_id_recall": fpr_W, "auroc": 1 - beaten_W}
+
+
 def _resampled_detection(ids: np.ndarray, oods: np.ndarray, resamples: int, seed: int) -> dict[str, np.ndarray]:
     """Draw both sides with replacement, a chunk of resamples at a time so that memory stays flat."""
     rng, chunk = np.random.default_rng(seed), max(1, 2_000_000 // (len(ids) + len(oods)))

@@ -115,7 +115,7 @@ def program(method: ZeroShot, images_NHWC: np.ndarray, titles: Sequence[str] = (
     return styled(figure, f"{title}; {change}", height=360)
 
 
-def _nothing(title: str) -> go.Figure:
+def nothing(title: str) -> go.Figure:
     """Return a title in the place of a figure that this run cannot have."""
     figure = styled(go.Figure(), title, height=110)
     return figure.update_xaxes(visible=False).update_yaxes(visible=False)
@@ -125,7 +125,7 @@ def _nothing(title: str) -> go.Figure:
 def tokens_moved(method: ZeroShot, most: int = 20) -> go.Figure:
     """Return how far the text program moved each token it owns, relative to the token's length."""
     if getattr(method, "text_program", None) is None:
-        return _nothing("This run has no text program")
+        return nothing("This run has no text program")
     moved = method.text_program.moved(method.backbone).cpu().numpy()
     order = np.argsort(-moved)[:most]
     decode = method.backbone.tokenizer.decode
@@ -192,7 +192,7 @@ def score_histograms(evaluation: Evaluation, method: str | None = None, score: s
 def alpha_curve(evaluation: Evaluation) -> go.Figure:
     """Return the residual's validation accuracy over alpha, and the alpha in use."""
     if "residual" not in evaluation.methods:
-        return _nothing("This run is no reprogrammer, so it has no residual")
+        return nothing("This run is no reprogrammer, so it has no residual")
     curve, alpha = 100 * evaluation.validation_curve, evaluation.alpha
     figure = go.Figure(go.Scatter(x=ALPHAS, y=curve, mode="lines", line={"color": COLOURS["residual"]}))
     figure.add_vline(x=alpha, line={"dash": "dash", "color": OOD_COLOUR}, annotation_text=f"alpha {alpha:.2f}")

@@ -9,7 +9,7 @@ from plotly.subplots import make_subplots
 
 from .ledger import DETECTORS, MEAN, axis, default_lines
 from .sentences import against_fine_tuning, headline
-from .style import COLOURS, colour, style_of, styled
+from .style import COLOURS, colour, style_of, styled, tint
 
 OURS = ("reprogrammer", "residual")
 SYMBOLS = ("circle", "square-open", "diamond-open", "triangle-up-open", "x-thin-open", "star-open", "cross-open")
@@ -38,7 +38,7 @@ def radar(found: pd.DataFrame, score: str = "msp") -> go.Figure:
         figure.add_scatterpolar(
             r=[*radius.loc[line], radius.loc[line].iloc[0]], theta=[*heads, heads[0]], name=line, mode="lines+markers",
             line={"color": shade, "width": 3.5 if ours else 1.8, "dash": dashes[line]}, opacity=1 if ours else 0.85,
-            marker={"size": 9 if ours else 6}, fill="toself" if ours else "none", fillcolor=_tint(shade),
+            marker={"size": 9 if ours else 6}, fill="toself" if ours else "none", fillcolor=tint(shade),
             customdata=[*values.loc[line], values.loc[line].iloc[0]], hovertemplate="%{customdata:.1f}%",
         )  # fmt: skip
     largest = max(
@@ -55,10 +55,6 @@ def radar(found: pd.DataFrame, score: str = "msp") -> go.Figure:
         gridshape="linear", domain={"x": [0, 0.82], "y": [0, 0.9]},
     )  # fmt: skip
     return figure.update_layout(legend={"orientation": "v", "x": 0.85, "y": 0.9}, margin={"b": 0})
-
-
-def _tint(shade: str) -> str:
-    return f"rgba({', '.join(str(int(shade[i : i + 2], 16)) for i in (1, 3, 5))}, 0.10)"
 
 
 def trade_offs(found: pd.DataFrame, score: str = "msp") -> go.Figure:

@@ -32,6 +32,18 @@ def evaluate_runs(settings: EvaluateSettings) -> tuple[list[Evaluation], list[di
     list of dict
         The rows of all of them, which are in the runs' ledgers now.
     """
+    evaluations = evaluations_of(settings)
+    return evaluations, [row for evaluation in evaluations for row in score(evaluation)]
+
+
+def evaluations_of(settings: EvaluateSettings) -> list[Evaluation]:
+    """Return an evaluation of a run, and of each that differs from it in the seed alone; nothing is computed yet.
+
+    Raises
+    ------
+    InputError
+        If a seed that the settings name was not trained.
+    """
     first = find_run(settings.run, settings.runs)
     found = siblings(first)
     if settings.seeds is not None:
@@ -43,8 +55,7 @@ def evaluate_runs(settings: EvaluateSettings) -> tuple[list[Evaluation], list[di
                 f"train {absent} first (papermill notebooks/train.ipynb out.ipynb -p seeds {list(settings.seeds)})."
             )
         found = [there[seed] for seed in settings.seeds]
-    evaluations = [Evaluation(settings, run) for run in found]
-    return evaluations, [row for evaluation in evaluations for row in score(evaluation)]
+    return [Evaluation(settings, run) for run in found]
 
 
 def score(evaluation: Evaluation) -> list[dict]:

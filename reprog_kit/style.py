@@ -30,7 +30,7 @@ def styled(figure: go.Figure, title: str, height: int = 380) -> go.Figure:
     # plotly's own default in a kernel shows in JupyterLab, but not in the HTML that nbconvert makes of a headless run.
     if pio.renderers.default == "plotly_mimetype" and not in_jupyterlab():
         pio.renderers.default = "plotly_mimetype+notebook"
-    lines = textwrap.wrap(title, 118)
+    lines = textwrap.wrap(title, 118, break_on_hyphens=False)
     figure.update_layout(
         title={
             "text": "<br>".join(lines),
@@ -69,3 +69,8 @@ def style_of(found: pd.DataFrame, styles: Sequence[str]) -> dict[str, str]:
 def colour(rows: pd.DataFrame) -> str:
     """Return the colour of the method of these rows."""
     return COLOURS.get(rows["method"].iloc[0] if len(rows) else "", "#444444")
+
+
+def tint(shade: str, strength: float = 0.1) -> str:
+    """Return a colour, #rrggbb, so faint that it can fill an area."""
+    return f"rgba({', '.join(str(int(shade[i : i + 2], 16)) for i in (1, 3, 5))}, {strength:.2f})"

@@ -1,4 +1,4 @@
-"""JupyterLab in a real Chromium: Run All on train.ipynb and evaluate.ipynb draws their figures.
+"""JupyterLab in a real Chromium: Run All draws the notebooks' figures, and the sweep's slider moves its own.
 
 Screenshots go to $SHOT_DIR, if that is set.
 """
@@ -153,9 +153,32 @@ def test_run_all_draws_every_figure(browser, lab, project):
     assert page.get_by_text("residual (epochs 2").count() >= 1
     page.close()
 
+    page, errors = run_all(browser, lab, "residual_sweep")
+    _screenshots(page, "residual_sweep")
+    assert errors == []
+    assert page.locator(".js-plotly-plot .main-svg").count() >= 5
+    _a_key_on_the_slider_changes_the_numbers(page)
+    page.close()
+
     page, errors = run_all(browser, lab, "report")
     _screenshots(page, "report")
     assert errors == []
     assert page.locator(".js-plotly-plot .main-svg").count() >= 3
     assert page.get_by_text("Nothing was published").count() >= 1
     page.close()
+
+
+def _a_key_on_the_slider_changes_the_numbers(page) -> None:
+    handle = page.locator(".noUi-handle").first
+    handle.scroll_into_view_if_needed()
+    numbers, title = page.locator(".barlayer .bartext"), page.locator(".widget-vbox .gtitle, .jupyter-widgets .gtitle")
+    before, where = numbers.all_inner_texts(), title.first.inner_text()
+    assert len(before) == 10  # the test set, five shift sets, four OOD sets
+    handle.focus()
+    for _ in range(30):
+        page.keyboard.press("ArrowRight" if "alpha 1:" not in where else "ArrowLeft")
+    page.wait_for_function("old => document.querySelector('.jupyter-widgets .gtitle').textContent !== old", arg=where)
+    page.wait_for_timeout(1000)
+    if "SHOT_DIR" in os.environ:
+        page.screenshot(path=Path(os.environ["SHOT_DIR"]) / "residual_sweep-moved.png")
+    assert page.locator(".barlayer .bartext").all_inner_texts() != before

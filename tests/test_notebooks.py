@@ -10,7 +10,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from reprog_kit.settings import EvaluateSettings, ReportSettings, TrainSettings, project_root
+from reprog_kit.settings import EvaluateSettings, ReportSettings, SweepSettings, TrainSettings, project_root
 
 NOTEBOOKS = sorted((project_root() / "notebooks").glob("*.ipynb"))
 QUICK = {"limit": 60, "epochs": 2, "batch_size": 20, "warmup_steps": 1}
@@ -32,7 +32,13 @@ def test_has_title_then_parameters_then_settings_and_no_outputs(path):
 
 
 @pytest.mark.parametrize(
-    ("name", "settings"), [("train", TrainSettings), ("evaluate", EvaluateSettings), ("report", ReportSettings)]
+    ("name", "settings"),
+    [
+        ("train", TrainSettings),
+        ("evaluate", EvaluateSettings),
+        ("report", ReportSettings),
+        ("residual_sweep", SweepSettings),
+    ],
 )
 def test_parameters_cell_lists_exactly_the_settings_in_a_form_papermill_reads(name, settings):
     from papermill.inspection import _infer_parameters
@@ -109,6 +115,36 @@ def test_the_report_is_one_page_with_tables_figures_and_files(tmp_path):
     assert len(html) < 9_000_000  # plotly's library once
     assert "Nothing was published for demo." in html and "score energy" in html
     assert {"results.csv", "ood.csv", "ood.tex", "report.ipynb"} <= {p.name for p in page.parent.iterdir()}
+
+
+def sweep_outputs(run: Path, out: Path) -> str:
+    """Execute the sweep's notebook headless on a run; return it as text."""
+    from reprog_kit.reproduce import run_notebook
+
+    run_notebook("residual_sweep", out, run=str(run), runs=str(run.parent), steps=6, wise_weights=2)
+    return out.read_text()
+
+
+@pytest.mark.notebook
+@pytest.mark.xdist_group("notebooks")
+def test_the_sweep_runs_headless_with_the_figure_in_the_slider_s_place(executed, tmp_path):
+    _, page = executed
+    text = sweep_outputs(page.parent, tmp_path / "sweep.ipynb")
+    assert text.count('"application/vnd.plotly.v1+json"') == 5
+    assert "application/vnd.jupyter.widget" not in text
+    for said in ("validation's choice", "the released", "in hindsight", "Normalising again changes"):
+        assert said in text
+
+
+@pytest.mark.notebook
+@pytest.mark.xdist_group("notebooks")
+def test_the_sweep_of_a_fine_tuned_run_is_over_its_weights(tmp_path):
+    from reprog_kit.runs import train_run
+
+    run = train_run(TrainSettings.build(method="fine_tune", runs=str(tmp_path), **{**QUICK, "limit": 40, "epochs": 1}))
+    text = sweep_outputs(run.folder, tmp_path / "sweep.ipynb")
+    for said in ("At wise_weight", "the usual 0.5", "there is nothing to normalise again"):
+        assert said in text
 
 
 def test_reproduce_hands_relative_paths_to_the_kernels_as_they_are_from_here(tmp_path, monkeypatch):
