@@ -36,14 +36,18 @@ _HOME = {
     "per_set": "tables",
     "Report": "report",
     "ReportSettings": "settings",
-    "SweepSettings": "settings",
+    "SweepSettings": "explore_settings",
     "sweep_runs": "sweep",
     "norm_rows": "sweep",
     "sweep_table": "sweep_rows",
     "alpha_slider": "sweep_widgets",
+    "UmapSettings": "explore_settings",
+    "FeatureMaps": "map_panels",
+    "explore": "map_widgets",
     "plots": None,
     "report_plots": None,
     "sweep_plots": None,
+    "map_plots": None,
 }
 __all__ = list(_HOME)
 

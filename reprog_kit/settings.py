@@ -205,32 +205,10 @@ class ReportSettings(NotebookSettings):
     """Which part of the ledger a report shows."""
 
     dataset: str = Field("demo", description="a benchmark's name in the ledger, or its YAML")
-    score: Literal["msp", "mcm", "max_logit", "energy", "knn", "mahalanobis"] = Field(
-        "msp", description="the ID score behind FPR95 and AUROC"
-    )
+    score: Detector = Field("msp", description="the ID score behind FPR95 and AUROC")
     variants: bool = Field(True, description="show also lines that differ from the benchmark's defaults")
     runs: str = Field("runs", description="folder of the run folders")
     folder: str | None = Field(None, description="where the exported tables go; default report-<dataset> in runs")
-
-
-class SweepSettings(NotebookSettings):
-    """Along which weights a run is swept: alpha of a reprogrammer, WiSE-FT's of a fine-tuned one."""
-
-    run: str = Field("newest", description="a run's folder or its name in runs/; newest: the one trained last")
-    seeds: tuple[int, ...] | None = Field(None, description="which seeds of that run; default: all that were trained")
-    score: Detector = Field("msp", description="the ID score shown in the figures")
-    steps: int = Field(101, ge=2, description="alphas from 0 to 1; the released 0.4 is always among them")
-    wise_weights: int = Field(
-        11, ge=2, description="weights of WiSE-FT from 0 to 1, a pass over the pictures each; 0.5 is among them"
-    )
-    bank: int = Field(5000, ge=1, description="training pictures behind the detectors on features (knn, mahalanobis)")
-    batch_size: int = Field(256, ge=1, description="pictures a forward pass")
-    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
-    data_root: str | None = Field(None, description="folder of the pictures; default: as in training")
-    missing_sets: Literal["stop", "skip"] | None = Field(None, description="about a set not there; as in training")
-    runs: str = Field("runs", description="folder of the run folders")
-
-    _seeds = field_validator("seeds", mode="before")(as_seeds)
 
 
 def data_root(given: str | None) -> Path:

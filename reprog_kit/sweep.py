@@ -13,13 +13,14 @@ import pandas as pd
 
 from .detection import FEATURE_SCORES, SCORES
 from .evaluation import ALPHAS, Evaluation
+from .explore_settings import SweepSettings
 from .features import features, head
 from .image_sets import ImageSet
 from .metrics import detection_along, masked_logits
 from .parameters import InputError
 from .residual import MixedCosines, residual
 from .results import evaluations_of
-from .settings import EvaluateSettings, SweepSettings, in_project
+from .settings import EvaluateSettings, in_project
 from .sweep_rows import USUAL
 
 EVERY_SCORE = (*SCORES, *FEATURE_SCORES)

@@ -15,6 +15,7 @@ ROAD = [
     "parameters",
     "recipes",
     "settings",
+    "explore_settings",
     "specs",
     "class_names",
     "benchmarks",
@@ -49,6 +50,7 @@ ROAD = [
     "programs",
     "detection",
     "residual",
+    "feature_map",
     "export",
     "classifier",
     "metrics",
@@ -70,6 +72,10 @@ ROAD = [
     "report_plots",
     "sweep_plots",
     "sweep_view",
+    "map_sources",
+    "map_panels",
+    "map_plots",
+    "map_widgets",
     "widgets",
     "sweep_widgets",
     "reproduce",
@@ -81,8 +87,10 @@ HOMES = {
     "open_clip": {"backbone", "class_names"},
     "torchvision": {"sources", "listings", "arrays", "downloads"},
     "imagecorruptions": {"corruptions"},
-    "plotly": {"style", "plots", "report_plots", "sweep_plots", "sweep_view", "widgets", "sweep_widgets"},
-    "ipywidgets": {"widgets", "sweep_widgets"},
+    "plotly": {"style", "plots", "report_plots", "sweep_plots", "sweep_view", "map_plots"}
+    | {"widgets", "sweep_widgets", "map_widgets"},
+    "ipywidgets": {"widgets", "sweep_widgets", "map_widgets"},
+    "umap": {"feature_map"},
     "papermill": {"reproduce"},
     "nbconvert": {"reproduce"},
 }
@@ -125,7 +133,7 @@ def test_imports_point_only_up_the_list(name):
 @pytest.mark.parametrize("name", sorted(SIDE & set(MODULES)))
 def test_the_side_branch_stays_off_the_notebooks_and_nothing_needs_it(name):
     ours, _ = imported(MODULES[name])
-    assert not ours & {"plots", "widgets", "reproduce", "__main__"}
+    assert not ours & {"plots", "widgets", "map_widgets", "reproduce", "__main__"}
     for other in set(MODULES) - SIDE:
         assert name not in imported(MODULES[other])[0], other
 
@@ -195,7 +203,7 @@ def test_the_core_needs_no_notebook_package():
     core = [name for name in ROAD[: ROAD.index("style")] if name in MODULES]
     found = loaded_by(f"from reprog_kit import {', '.join(core)}")
     assert "torch" in found
-    assert not found & {"plotly", "ipywidgets", "papermill", "IPython", "nbconvert", "jupyterlab", "ipykernel"}
+    assert not found & {"plotly", "ipywidgets", "papermill", "IPython", "nbconvert", "jupyterlab", "ipykernel", "umap"}
 
 
 def test_every_public_name_is_where_it_is_said_to_be():

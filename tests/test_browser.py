@@ -1,4 +1,4 @@
-"""JupyterLab in a real Chromium: Run All draws the notebooks' figures, and the sweep's slider moves its own.
+"""JupyterLab in a real Chromium: Run All draws the figures, a slider moves its own, the pointer finds pictures.
 
 Screenshots go to $SHOT_DIR, if that is set.
 """
@@ -165,6 +165,27 @@ def test_run_all_draws_every_figure(browser, lab, project):
     assert errors == []
     assert page.locator(".js-plotly-plot .main-svg").count() >= 3
     assert page.get_by_text("Nothing was published").count() >= 1
+    page.close()
+
+    page, errors = run_all(browser, lab, "umap")
+    assert errors == []
+    picture = page.locator(".jp-OutputArea .widget-image")
+    before = picture.get_attribute("src")
+    panels = page.locator(".jp-OutputArea .js-plotly-plot .subplot")
+    assert panels.count() == 3
+    picture.scroll_into_view_if_needed()
+    points = page.locator(".js-plotly-plot .subplot").nth(2).locator(".scatterlayer .points path.point")
+    points.nth(points.count() // 2).scroll_into_view_if_needed()
+    box = points.nth(points.count() // 2).bounding_box()
+    page.mouse.move(box["x"] - 40, box["y"] - 40)
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2, steps=8)
+    page.wait_for_function(
+        "before => document.querySelector('.widget-image').src !== before", arg=before, timeout=30_000
+    )
+    page.wait_for_timeout(500)
+    _screenshots(page, "umap")
+    assert page.locator(".js-plotly-plot .hoverlayer .hovertext").count() >= 1
+    assert page.locator(".widget-html-content").get_by_text(re.compile("residual: .*MSP 0")).count() == 1
     page.close()
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from reprog_kit.settings import EvaluateSettings, ReportSettings, SweepSettings, TrainSettings, project_root
+from reprog_kit.explore_settings import SweepSettings, UmapSettings
+from reprog_kit.settings import EvaluateSettings, ReportSettings, TrainSettings, project_root
 
 NOTEBOOKS = sorted((project_root() / "notebooks").glob("*.ipynb"))
 QUICK = {"limit": 60, "epochs": 2, "batch_size": 20, "warmup_steps": 1}
@@ -38,6 +39,7 @@ def test_has_title_then_parameters_then_settings_and_no_outputs(path):
         ("evaluate", EvaluateSettings),
         ("report", ReportSettings),
         ("residual_sweep", SweepSettings),
+        ("umap", UmapSettings),
     ],
 )
 def test_parameters_cell_lists_exactly_the_settings_in_a_form_papermill_reads(name, settings):
@@ -99,6 +101,27 @@ def test_headless_notebooks_hold_no_widget_state_and_show_the_progress(executed)
     texts = [p.read_text() for p in sorted((runs / "notebooks").glob("*.ipynb"))]
     assert len(texts) == 2 and not any("application/vnd.jupyter.widget" in t for t in texts)
     assert any("images/s" in t for t in texts)
+
+
+@pytest.mark.slow
+@pytest.mark.notebook
+@pytest.mark.xdist_group("notebooks")
+def test_the_maps_are_drawn_headless_without_a_widget(executed, tmp_path):
+    from reprog_kit.reproduce import run_notebook
+
+    runs, _ = executed
+    given = {"runs": str(runs), "count": 30, "neighbours": 5, "overlay": ["letters"], "seed": 3}
+    out = run_notebook("umap", tmp_path / "umap.ipynb", **given)
+    outputs = [output for cell in _cells(out) if cell.cell_type == "code" for output in cell.outputs]
+    assert not any("widget" in kind for output in outputs for kind in output.get("data", {}))
+    text = "".join(output.get("text", "") for output in outputs)
+    assert "30 pictures of printed, 10 of 10 classes, and OOD 30 of letters" in text and "map: seed 3" in text
+    tables = [output.data["text/html"] for output in outputs if "<th>residual</th>" in str(output.get("data"))]
+    assert len(tables) == 1 and "5-NN purity" in tables[0]
+    kind = "application/vnd.plotly.v1+json"
+    figure = next(output.data[kind] for output in outputs if kind in output.get("data", {}))
+    panels = [note["text"].split("<")[1] for note in figure["layout"]["annotations"]]
+    assert panels == ["b>zero-shot", "b>reprogrammer", "b>residual"]
 
 
 @pytest.mark.notebook

@@ -12,12 +12,13 @@ from reprog_kit import features as features_module
 from reprog_kit import residual as residual_module
 from reprog_kit.detection import FEATURE_SCORES, SCORES
 from reprog_kit.evaluation import ALPHAS, Evaluation
+from reprog_kit.explore_settings import SweepSettings
 from reprog_kit.features import Head
 from reprog_kit.metrics import detection, detection_along
 from reprog_kit.parameters import InputError
 from reprog_kit.residual import MixedCosines
 from reprog_kit.runs import Run, train_run
-from reprog_kit.settings import EvaluateSettings, SweepSettings, TrainSettings
+from reprog_kit.settings import EvaluateSettings, TrainSettings
 from reprog_kit.sweep import EVERY_SCORE, norm_rows, residual_sweep, sweep_runs, weights_of, wise_sweep
 from reprog_kit.sweep_rows import chosen
 

@@ -1,0 +1,57 @@
+"""The settings of the notebooks that explore: what is swept, ablated and mapped."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, field_validator
+
+from .parameters import NotebookSettings
+from .settings import Detector, as_seeds
+
+
+def as_names(value: Any) -> Any:
+    """Return what stands for several names: a list, or text such as "letters,noise" from a command line."""
+    return [part.strip() for part in value.strip("[]() ").split(",")] if isinstance(value, str) else value
+
+
+class SweepSettings(NotebookSettings):
+    """Along which weights a run is swept: alpha of a reprogrammer, WiSE-FT's of a fine-tuned one."""
+
+    run: str = Field("newest", description="a run's folder or its name in runs/; newest: the one trained last")
+    seeds: tuple[int, ...] | None = Field(None, description="which seeds of that run; default: all that were trained")
+    score: Detector = Field("msp", description="the ID score shown in the figures")
+    steps: int = Field(101, ge=2, description="alphas from 0 to 1; the released 0.4 is always among them")
+    wise_weights: int = Field(
+        11, ge=2, description="weights of WiSE-FT from 0 to 1, a pass over the pictures each; 0.5 is among them"
+    )
+    bank: int = Field(5000, ge=1, description="training pictures behind the detectors on features (knn, mahalanobis)")
+    batch_size: int = Field(256, ge=1, description="pictures a forward pass")
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
+    data_root: str | None = Field(None, description="folder of the pictures; default: as in training")
+    missing_sets: Literal["stop", "skip"] | None = Field(None, description="about a set not there; as in training")
+    runs: str = Field("runs", description="folder of the run folders")
+
+    _seeds = field_validator("seeds", mode="before")(as_seeds)
+
+
+class UmapSettings(NotebookSettings):
+    """Which pictures are mapped, in whose features, and how."""
+
+    dataset: str = Field("demo", description="a benchmark's name in params/, or the path of its YAML")
+    runs_shown: tuple[str, ...] | None = Field(None, description="runs, by name; default: the newest of each method")
+    set: str | None = Field(None, description="what is mapped: test or a shift set; default: the first of these")
+    overlay: tuple[str, ...] = Field((), description="OOD sets that are laid over")
+    count: int = Field(500, ge=5, description="at most so many pictures of the set, and as many of all OOD sets")
+    neighbours: int = Field(15, ge=2, description="how many nearest pictures UMAP and the k-NN purity look at")
+    min_dist: float = Field(0.1, ge=0, le=1, description="how close UMAP may put two pictures")
+    metric: Literal["cosine", "euclidean"] = Field("cosine", description="the distance between features")
+    seed: int = Field(1, ge=0, description="of the map")
+    alpha: float | None = Field(None, ge=0, le=1, description="the residual's share of zero-shot; default: the run's")
+    score: Detector = Field("msp", description="the ID score shown with each picture")
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
+    data_root: str | None = Field(None, description="folder of the pictures; default: as in training")
+    missing_sets: Literal["stop", "skip"] | None = Field(None, description="about a set not there; as in training")
+    runs: str = Field("runs", description="folder of the run folders")
+
+    _names = field_validator("runs_shown", "overlay", mode="before")(as_names)
