@@ -46,8 +46,13 @@ _HOME = {
     "explore": "map_widgets",
     "plots": None,
     "report_plots": None,
+    "AblationSettings": "explore_settings",
+    "ablate": "ablation",
+    "padding_table": "ablation_tables",
+    "padding_slider": "padding_widgets",
     "sweep_plots": None,
     "map_plots": None,
+    "ablation_plots": None,
 }
 __all__ = list(_HOME)
 

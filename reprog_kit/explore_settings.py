@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, NonNegativeInt, field_validator
 
 from .parameters import NotebookSettings
 from .settings import Detector, as_seeds
@@ -55,3 +55,28 @@ class UmapSettings(NotebookSettings):
     runs: str = Field("runs", description="folder of the run folders")
 
     _names = field_validator("runs_shown", "overlay", mode="before")(as_names)
+
+
+class AblationSettings(NotebookSettings):
+    """Which paddings are trained, with which seeds; everything else is as the benchmark has it."""
+
+    dataset: str = Field("demo", description="a benchmark's name in params/, or the path of a YAML")
+    model: str | None = Field(None, description="mini, a name open_clip knows, hf-hub:… or local-dir:…")
+    pretrained: str | None = Field(None, description="open_clip's tag of the weights, a checkpoint's path, or 'random'")
+    paddings: tuple[NonNegativeInt, ...] | None = Field(None, description="px, 0 to half the canvas; None: about seven")
+    seeds: tuple[NonNegativeInt, ...] = Field((1,), description="a run each at every padding")
+    image_size: Literal["shrink"] | None = Field(None, description="shrink: the border lies beside the picture")
+    program: Literal["both", "image"] | None = Field(None, description="with or without the text program")
+    epochs: int | None = Field(None, ge=1, description="passes over the training pictures")
+    batch_size: int | None = Field(None, ge=2, description="pictures a step")
+    warmup_steps: int | None = Field(None, ge=0, description="steps of linear warm-up before the cosine")
+    limit: int | None = Field(None, ge=1, description="at most so many pictures of each set (a quick look)")
+    score: Detector = Field("msp", description="the ID score behind FPR95 and AUROC")
+    resamples: int = Field(200, ge=0, description="bootstrap resamples behind each interval")
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
+    data_root: str | None = Field(None, description="folder of the pictures; default $REPROG_DATA, else data/")
+    bad_pictures: Literal["stop", "skip"] | None = Field(None, description="what to do about one that cannot be read")
+    missing_sets: Literal["stop", "skip"] | None = Field(None, description="what to do about a set that is not there")
+    runs: str = Field("runs", description="folder of the run folders")
+
+    _lists = field_validator("paddings", "seeds", mode="before")(as_seeds)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from .parameters import InputError, NotebookSettings, nearest
 from .recipes import OWN, RECIPES, not_of
@@ -67,14 +67,15 @@ def find_params(dataset: str) -> Path:
     return folder / f"{dataset}.yaml"
 
 
-def as_seeds(value: Any) -> Any:
-    """Return what stands for several seeds: a list, or text such as "0,1,2" from a command line."""
-    if not isinstance(value, str):
-        return value
-    parts = [part for part in value.strip("[]() ").split(",") if part.strip()]
-    if not parts:
-        raise ValueError("give the seeds as a list, such as [0, 1, 2]")
-    return [int(part) for part in parts]
+def as_seeds(value: Any, info: ValidationInfo) -> Any:
+    """Return what stands for several seeds or widths: a list, or text such as "0,1,2" from a command line."""
+    if isinstance(value, str):
+        value = [int(part) for part in value.strip("[]() ").split(",") if part.strip()]
+    if isinstance(value, list | tuple) and not value:
+        raise ValueError(f"give the {info.field_name} as a list, such as [0, 1, 2]")
+    if isinstance(value, list | tuple) and (twice := [one for i, one in enumerate(value) if one in value[:i]]):
+        raise ValueError(f"{twice[0]} is there twice")
+    return value
 
 
 class TrainSettings(NotebookSettings):

@@ -63,6 +63,9 @@ ROAD = [
     "ledger",
     "tables",
     "sentences",
+    "ablation",
+    "ablation_tables",
+    "padding_view",
     "published",
     "report",
     "sweep_rows",
@@ -70,6 +73,7 @@ ROAD = [
     "style",
     "plots",
     "report_plots",
+    "ablation_plots",
     "sweep_plots",
     "sweep_view",
     "map_sources",
@@ -78,6 +82,7 @@ ROAD = [
     "map_widgets",
     "widgets",
     "sweep_widgets",
+    "padding_widgets",
     "reproduce",
     "__main__",
 ]
@@ -87,9 +92,9 @@ HOMES = {
     "open_clip": {"backbone", "class_names"},
     "torchvision": {"sources", "listings", "arrays", "downloads"},
     "imagecorruptions": {"corruptions"},
-    "plotly": {"style", "plots", "report_plots", "sweep_plots", "sweep_view", "map_plots"}
+    "plotly": {"style", "plots", "report_plots", "sweep_plots", "sweep_view", "map_plots", "ablation_plots"}
     | {"widgets", "sweep_widgets", "map_widgets"},
-    "ipywidgets": {"widgets", "sweep_widgets", "map_widgets"},
+    "ipywidgets": {"widgets", "sweep_widgets", "map_widgets", "padding_widgets"},
     "umap": {"feature_map"},
     "papermill": {"reproduce"},
     "nbconvert": {"reproduce"},

@@ -47,6 +47,12 @@ def project(tmp_path_factory) -> Path:
     for name, value in QUICK.items():
         notebook.cells[1].source = re.sub(rf"({name}: \w+) = None", rf"\1 = {value}", notebook.cells[1].source)
     nbformat.write(notebook, path)
+    path = root / "notebooks" / "padding_ablation.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    given = {**QUICK, "limit": 30, "epochs": 1, "batch_size": 10, "paddings": [0, 4, 16]}
+    for name, value in given.items():
+        notebook.cells[1].source = re.sub(rf"({name}: \w+) = None", rf"\1 = {value}", notebook.cells[1].source)
+    nbformat.write(notebook, path)
     return root
 
 
@@ -186,6 +192,26 @@ def test_run_all_draws_every_figure(browser, lab, project):
     _screenshots(page, "umap")
     assert page.locator(".js-plotly-plot .hoverlayer .hovertext").count() >= 1
     assert page.locator(".widget-html-content").get_by_text(re.compile("residual: .*MSP 0")).count() == 1
+    page.close()
+
+
+def test_the_padding_slider_follows_the_keyboard(browser, lab):
+    page, errors = run_all(browser, lab, "padding_ablation")
+    _screenshots(page, "padding")
+    assert errors == []
+    assert page.locator(".js-plotly-plot .main-svg").count() >= 1
+    assert page.get_by_text("4 px, as trained.", exact=True).count() == 1
+    pictures = page.locator(".jupyter-widgets img")
+    before = [picture.get_attribute("src") for picture in pictures.all()]
+    handle = page.locator(".jupyter-widgets .noUi-handle").first
+    handle.focus()
+    for _ in range(7):  # to 11 px: nearest is 16 px, whose border is cut
+        handle.press("ArrowRight")
+    page.get_by_text("11 px: the nearest run has 16 px, shown are its outer 11.", exact=True).wait_for(timeout=20_000)
+    after = [picture.get_attribute("src") for picture in pictures.all()]
+    assert len(before) == len(after) == 3
+    assert before[0] == after[0] and before[1] != after[1] and before[2] != after[2]
+    _screenshots(page, "padding-moved")
     page.close()
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from reprog_kit.explore_settings import SweepSettings, UmapSettings
+from reprog_kit.explore_settings import AblationSettings, SweepSettings, UmapSettings
 from reprog_kit.settings import EvaluateSettings, ReportSettings, TrainSettings, project_root
 
 NOTEBOOKS = sorted((project_root() / "notebooks").glob("*.ipynb"))
@@ -40,6 +40,7 @@ def test_has_title_then_parameters_then_settings_and_no_outputs(path):
         ("report", ReportSettings),
         ("residual_sweep", SweepSettings),
         ("umap", UmapSettings),
+        ("padding_ablation", AblationSettings),
     ],
 )
 def test_parameters_cell_lists_exactly_the_settings_in_a_form_papermill_reads(name, settings):
@@ -168,6 +169,23 @@ def test_the_sweep_of_a_fine_tuned_run_is_over_its_weights(tmp_path):
     text = sweep_outputs(run.folder, tmp_path / "sweep.ipynb")
     for said in ("At wise_weight", "the usual 0.5", "there is nothing to normalise again"):
         assert said in text
+
+
+@pytest.mark.notebook
+@pytest.mark.xdist_group("notebooks")
+def test_the_padding_ablation_runs_headless_without_a_widget(tmp_path):
+    from reprog_kit.reproduce import page, run_notebook
+
+    given = {**QUICK, "epochs": 1, "paddings": [0, 8, 32], "resamples": 20}
+    made = run_notebook("padding_ablation", tmp_path / "out.ipynb", runs=str(tmp_path / "runs"), **given)
+    assert len(list((tmp_path / "runs").glob("*/program.safetensors"))) == 3
+    text = made.read_text()
+    assert "application/vnd.jupyter.widget" not in text
+    assert "3 of 3: padding 32, seed 1: trained for 1 epochs" in text
+    html = page([made], tmp_path / "page.html", "padding").read_text()
+    assert html.count('<div class="plotly-graph-div"') == 2
+    for said in ("Reprogrammer, 1 seed: ID accuracy", "4 px: the nearest run has 8 px, shown are its outer 4"):
+        assert said in html
 
 
 def test_reproduce_hands_relative_paths_to_the_kernels_as_they_are_from_here(tmp_path, monkeypatch):
