@@ -43,7 +43,7 @@ _HOME = {
     "alpha_slider": "sweep_widgets",
     "UmapSettings": "explore_settings",
     "FeatureMaps": "map_panels",
-    "explore": "map_widgets",
+    "map_explorer": "map_widgets",
     "plots": None,
     "report_plots": None,
     "AblationSettings": "explore_settings",

@@ -84,7 +84,7 @@ class MapExplorer(widgets.VBox):
         return list(self.figure.data[-len(self.maps.panels) :])
 
 
-def explore(maps: FeatureMaps) -> MapExplorer | go.Figure:
+def map_explorer(maps: FeatureMaps) -> MapExplorer | go.Figure:
     """Return the maps with the picture beside them in JupyterLab, the figure alone under papermill and in scripts."""
     return MapExplorer(maps) if in_jupyterlab() else feature_maps(maps)
 

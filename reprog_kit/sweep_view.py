@@ -71,8 +71,8 @@ class SweepView:
         at = self.chosen_at if at is None else at
         titles = (
             "mean over sets, %",
-            f"each set, % (OOD: AUROC, {DETECTORS[self.score]})",
-            f"ID and OOD scores of seed {self.seed}",
+            "each set, % (OOD: AUROC)",
+            f"{DETECTORS[self.score]}, seed {self.seed}",
         )
         figure = made(make_subplots(1, 3, subplot_titles=titles, column_widths=[0.32, 0.38, 0.3]))
         self._curves(figure)
@@ -110,8 +110,9 @@ class SweepView:
         names = [name for _, name in self.percent.index]
         shades = [{"id": ID_COLOUR, "shift": COLOURS[self.kind], "ood": OOD_COLOUR}[r] for r, _ in self.percent.index]
         figure.add_bar(
-            y=names, x=[0] * len(names), orientation="h", marker_color=shades, opacity=0.55, textposition="inside",
-            insidetextanchor="start", textfont={"color": "#222222"}, showlegend=False, row=1, col=2,
+            y=names, x=[0] * len(names), orientation="h", marker={"color": shades, "opacity": 0.55},
+            textposition="inside", insidetextanchor="start", textfont={"color": "#222222"},
+            showlegend=False, row=1, col=2,
         )  # fmt: skip
         for (axis, mean), shade in zip(means.items(), (ID_COLOUR, COLOURS[self.kind], OOD_COLOUR)):
             figure.add_scatter(

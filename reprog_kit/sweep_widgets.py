@@ -38,6 +38,7 @@ class WeightSlider(ipywidgets.VBox):
             description=WORDS[view.kind][0], style={"description_width": "initial"}, layout={"width": "70%"},
         )  # fmt: skip
         self.figure = view.figure(view.chosen_at, go.FigureWidget)
+        self.figure.update_layout(width=1000)  # in a box it would be plotly's 700, too narrow for three panels
         super().__init__([self.slider, self.figure])
         traitlets.link((self.slider, "value"), (self, "at"))
         self._follow({"new": self.at})

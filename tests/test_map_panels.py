@@ -196,13 +196,13 @@ def test_the_finding_names_the_widest_apart_and_calls_small_differences_alike(bu
 def test_the_explorer_shows_the_picture_that_was_pointed_at(build, monkeypatch):
     from traitlets import TraitError
 
-    from reprog_kit.map_widgets import MapExplorer, explore
+    from reprog_kit.map_widgets import MapExplorer, map_explorer
 
     monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
     maps = build(overlay="other")
-    assert type(explore(maps)).__name__ == "Figure"
+    assert type(map_explorer(maps)).__name__ == "Figure"
     monkeypatch.setenv("JPY_SESSION_NAME", "a.ipynb")
-    explorer = explore(maps)
+    explorer = map_explorer(maps)
     assert isinstance(explorer, MapExplorer) and explorer.chosen == 0
     before = explorer.image.value
     trace = next(trace for trace in explorer.figure.data if trace.customdata is not None and 4 in trace.customdata)
