@@ -22,7 +22,7 @@ _HOME = {
     "Reprogrammer": "reprogrammer",
     "train_run": "runs",
     "train_runs": "runs",
-    "find_run": "runs",
+    "find_run": "run_folders",
     "load_run": "runs",
     "load_program": "programs",
     "load": "classifier",

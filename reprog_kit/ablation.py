@@ -12,7 +12,8 @@ from .explore_settings import AblationSettings
 from .image_program import default_padding
 from .parameters import InputError
 from .results import score, variant
-from .runs import Run, prepare, train_run
+from .run_folders import Run
+from .runs import prepare, train_run
 from .settings import EvaluateSettings, TrainSettings
 
 COLUMNS = (

@@ -11,15 +11,18 @@ from functools import cached_property
 import numpy as np
 import torch
 
+from .backbone import load_backbone
 from .baselines import FineTune
+from .datasets import BenchmarkData
 from .detection import FEATURE_SCORES, SCORES
 from .features import Head, ensemble_head, features, head
 from .image_sets import ImageSet, limited
 from .label_check import LabelAlarm, permuted_labels
 from .metrics import accuracy, masked_logits
 from .residual import one_standard_error, residual
-from .runs import Run, find_run, load_run
-from .settings import EvaluateSettings, in_project
+from .run_folders import Run, find_run
+from .runs import load_run
+from .settings import EvaluateSettings, TrainSettings, in_project
 from .zero_shot import PromptEnsemble, ZeroShot
 
 # What an evaluation of a run scores: the run itself, what needs no training, and what follows from it at a weight.
@@ -35,6 +38,8 @@ class Evaluation:
     settings : EvaluateSettings
     run : Run, optional
         In the place of the one that the settings name.
+    beside : Evaluation, optional
+        Of the same benchmark on the same model: its backbone, pictures and zero-shot features are used here too.
 
     Attributes
     ----------
@@ -46,10 +51,33 @@ class Evaluation:
         What is scored; ``prompt_ensemble`` is zero-shot with the benchmark's templates.
     """
 
-    def __init__(self, settings: EvaluateSettings, run: Run | None = None):
-        self.settings, self.run = settings, run or find_run(settings.run, settings.runs)
+    def __init__(self, settings: EvaluateSettings, run: Run | None = None, beside: Evaluation | None = None):
+        run = run or find_run(settings.run, settings.runs)
         where = (settings.device, settings.data_root, settings.missing_sets)
-        self.method, self.data = load_run(self.run, *where)
+        held = (beside.method.backbone, beside.data) if beside else None
+        self._begin(settings, run, *load_run(run, *where, held))
+        if beside and beside.run.settings.precision == run.settings.precision:
+            self._plain = beside
+
+    @classmethod
+    def untrained(cls, settings: EvaluateSettings, made: TrainSettings) -> Evaluation:
+        """Return the evaluation of zero-shot alone, which needs no run: on the model and pictures of a run's settings.
+
+        Raises
+        ------
+        InputError
+            If model or pictures cannot be had.
+        """
+        data = BenchmarkData.of(made)
+        data.check()
+        method = ZeroShot(load_backbone(made.model, made.pretrained, made.device), data.captions)
+        found = cls.__new__(cls)
+        found._begin(settings, Run(in_project(made.runs) / "zero-shot", made), method, data)
+        return found
+
+    def _begin(self, settings: EvaluateSettings, run: Run, method: ZeroShot, data: BenchmarkData) -> None:
+        self.settings, self.run, self.method, self.data = settings, run, method, data
+        self._plain: Evaluation | None = None
         backbone, captions = self.method.backbone, self.method.captions
         self.zero_shot = ZeroShot(backbone, captions)
         own, templates = self.run.settings.method, self.data.benchmark.templates
@@ -68,12 +96,12 @@ class Evaluation:
     def heads(self) -> dict[str, Head]:
         """The heads of all methods but the residual; captions are encoded once."""
         precision, cache = self.run.settings.precision, in_project(self.settings.runs) / "cache"
-        return {
-            name: ensemble_head(model, cache, precision)
-            if isinstance(model, PromptEnsemble)
-            else head(model, precision)
-            for name, model in self._models.items()
-        }
+        found = {k: v for k, v in self._plain.heads.items() if k in self._models} if self._plain else {}
+        for name, model in self._models.items():
+            if name not in found:
+                own = isinstance(model, PromptEnsemble)
+                found[name] = ensemble_head(model, cache, precision) if own else head(model, precision)
+        return found
 
     @cached_property
     def sets(self) -> dict[str, tuple[str, ImageSet]]:
@@ -90,6 +118,8 @@ class Evaluation:
             sides = (self.features(m, data) for m in ("reprogrammer", "zero_shot"))
             return residual(*sides, alpha, self.run.settings.renormalise)
         key = ("zero_shot" if method == "prompt_ensemble" else method, data.fingerprint)
+        if self._plain and key[0] == "zero_shot":
+            return self._plain.features("zero_shot", data)
         if key not in self._features:
             cache, precision = in_project(self.settings.runs) / "cache", self.run.settings.precision
             self._features[key] = features(self._models[key[0]], data, cache, self.settings.batch_size, precision)

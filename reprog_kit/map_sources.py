@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
@@ -11,7 +10,7 @@ from .evaluation import Evaluation
 from .explore_settings import UmapSettings
 from .image_sets import ImageSet, limited
 from .parameters import InputError, nearest
-from .runs import Run, find_run
+from .run_folders import Run, find_run, newest_of_each, runs_of
 from .settings import in_project
 
 
@@ -25,23 +24,13 @@ def shown_runs(settings: UmapSettings) -> list[Run]:
     """
     if settings.runs_shown:
         return [find_run(name, settings.runs) for name in settings.runs_shown]
-    given, root = settings.dataset, in_project(settings.runs)
-    name = Path(given).stem if given.endswith((".yaml", ".yml")) else given
-    programs = sorted(root.glob(f"{name}-*/program.safetensors"), key=lambda path: path.stat().st_mtime)
-    found = [find_run(str(path.parent), settings.runs) for path in reversed(programs)]
-    found = [run for run in found if run.name.startswith(f"{name}-{run.settings.method}-")]
+    found = runs_of(settings.dataset, settings.runs)
     if not found:
         raise InputError(
-            f"no run of {given} in {root}: train one first (papermill notebooks/train.ipynb out.ipynb -p dataset "
-            f"{given}), or say where they are (-p runs FOLDER)."
+            f"no run of {settings.dataset} in {in_project(settings.runs)}: train one first (papermill "
+            f"notebooks/train.ipynb out.ipynb -p dataset {settings.dataset}), or say where they are (-p runs FOLDER)."
         )
-    model = (found[0].settings.model, found[0].settings.pretrained)
-    newest: dict[str, Run] = {}
-    for run in found:
-        if (run.settings.model, run.settings.pretrained) == model:
-            newest.setdefault(run.settings.method, run)
-    order = ("zero_shot", "coop", "linear_probe", "reprogrammer")  # the paper's panels come first
-    return sorted(newest.values(), key=lambda run: (*order, run.settings.method).index(run.settings.method))
+    return newest_of_each(found)
 
 
 def chosen_sets(settings: UmapSettings, evaluation: Evaluation) -> tuple[str, ImageSet, dict[str, ImageSet]]:

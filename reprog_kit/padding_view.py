@@ -19,7 +19,7 @@ from .datasets import BenchmarkData
 from .explore_settings import AblationSettings
 from .image_program import border_mask, place
 from .programs import load_program
-from .runs import find_run
+from .run_folders import find_run
 
 
 @dataclass(frozen=True, eq=False)

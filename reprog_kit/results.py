@@ -15,7 +15,7 @@ from .image_program import default_padding
 from .metrics import Estimate, accuracy, calibration_error, detection
 from .parameters import InputError
 from .recipes import OWN
-from .runs import Run, find_run, siblings
+from .run_folders import Run, find_run, siblings
 from .settings import EvaluateSettings, TrainSettings
 
 # Settings that change a figure without any training.

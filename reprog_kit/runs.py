@@ -1,29 +1,27 @@
-"""A run is a folder: settings, program, history, results, and a checkpoint while it trains."""
+"""Training a run: prepared, kept after every epoch, gone on with; and loaded again."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
-from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from .backbone import Backbone, load_backbone
 from .datasets import BenchmarkData
-from .files import read_rows, write_rows, write_whole
+from .files import write_rows, write_whole
 from .methods import build
-from .parameters import InputError, nearest
+from .parameters import InputError
 from .programs import load_program, save_program
 from .recipes import not_of
 from .reprogrammer import Reprogrammer
-from .settings import TrainSettings, find_params, in_project, read_yaml
+from .run_folders import Run
+from .settings import TrainSettings, find_params, in_project
 from .train import Epoch, train
 from .zero_shot import ZeroShot
 
@@ -34,46 +32,6 @@ _NO_PART_OF_THE_NAME = {
     "device", "compile", "data_root", "runs", "resume", "dataset", "model", "pretrained", "seed", "seeds",
     "stream", "bad_pictures", "missing_sets",
 }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Run:
-    """A run's folder and what it was made with."""
-
-    folder: Path
-    settings: TrainSettings
-
-    @property
-    def name(self) -> str:
-        """The folder's name."""
-        return self.folder.name
-
-    @property
-    def finished(self) -> bool:
-        """Whether every epoch is done and the program is written."""
-        return (self.folder / "program.safetensors").is_file() and len(self.history) >= self.settings.epochs
-
-    @property
-    def history(self) -> list[dict[str, Any]]:
-        """One record an epoch."""
-        return read_rows(self.folder / "history.jsonl")
-
-    @property
-    def results(self) -> list[dict[str, Any]]:
-        """One row an evaluation of a set with a metric."""
-        return read_rows(self.folder / "results.jsonl")
-
-    def add_results(self, rows: list[dict[str, Any]]) -> None:
-        """Add rows to the end of the ledger, in the place of all that it had of the same methods.
-
-        So a set that the benchmark no longer has leaves the ledger too.
-        """
-
-        def about(row: dict[str, Any]) -> tuple:
-            return tuple(row.get(k) for k in ("method", "variant"))
-
-        new = {about(row) for row in rows}
-        write_rows(self.folder / "results.jsonl", [row for row in self.results if about(row) not in new] + rows)
 
 
 def run_name(settings: TrainSettings, data: BenchmarkData, listed: str, backbone: Backbone) -> str:
@@ -183,9 +141,12 @@ def _checkpoint(path: Path) -> dict[str, Tensor] | None:
 
 
 def load_run(
-    run: Run, device: str = "auto", data_root: str | None = None, missing_sets: str | None = None
-) -> tuple[ZeroShot, BenchmarkData]:
+    run: Run, device: str = "auto", data_root: str | None = None, missing_sets: str | None = None,
+    held: tuple[Backbone, BenchmarkData] | None = None,
+) -> tuple[ZeroShot, BenchmarkData]:  # fmt: skip
     """Return the trained program of a run on its backbone, and the benchmark's data; as in training, unless given.
+
+    Both are taken from `held`, if that is given: many runs share them.
 
     Raises
     ------
@@ -193,9 +154,10 @@ def load_run(
         If the program does not fit the backbone, or the benchmark's captions are others than in training.
     """
     made = run.settings.model_copy(update={"missing_sets": missing_sets or run.settings.missing_sets})
-    method = load_program(run.folder / "program.safetensors", load_backbone(made.model, made.pretrained, device))
-    data = BenchmarkData.of(made, data_root)
-    data.check()
+    backbone, data = held or (load_backbone(made.model, made.pretrained, device), BenchmarkData.of(made, data_root))
+    method = load_program(run.folder / "program.safetensors", backbone)
+    if held is None:
+        data.check()
     if data.captions != method.captions:
         differing = [f"{a!r} against {b!r}" for a, b in zip(method.captions, data.captions) if a != b]
         raise InputError(
@@ -203,45 +165,3 @@ def load_run(
             f"({len(method.captions)} against {len(data.captions)}; {', '.join(differing[:3])}). Train it anew."
         )
     return method, data
-
-
-def siblings(run: Run) -> list[Run]:
-    """Return the runs that differ from this one in the seed alone, itself included, in the order of their seeds."""
-    stem = run.name.rpartition("-s")[0]
-    folders = [f for f in run.folder.parent.glob(f"{stem}-s*") if (f / "program.safetensors").is_file()]
-    return sorted((_open(folder) for folder in folders), key=lambda found: found.settings.seed)
-
-
-def find_run(name: str, runs: str = "runs") -> Run:
-    """Return a run by folder, by name, or the ``newest`` that has a program.
-
-    Raises
-    ------
-    InputError
-        If there is none; the message lists those there are.
-    """
-    root = in_project(runs)
-    programs = sorted(root.glob("*/program.safetensors"), key=lambda path: path.stat().st_mtime)
-    known = [path.parent for path in programs]
-    if name == "newest":
-        if not known:
-            raise InputError(
-                f"no run in {root}: train one first (papermill notebooks/train.ipynb out.ipynb -p dataset demo)."
-            )
-        folder = known[-1]
-    else:
-        folder = next((f for f in (Path(name), in_project(name), root / name) if (f / "settings.yaml").is_file()), None)
-        if folder is None:
-            names = [p.name for p in known]
-            raise InputError(
-                f"no run {name!r} in {root}.{nearest(name, names)} There are: {', '.join(names) or 'none'}."
-            )
-    return _open(folder)
-
-
-def _open(folder: Path) -> Run:
-    made = read_yaml(folder / "settings.yaml")
-    try:
-        return Run(folder.resolve(), TrainSettings(**made))
-    except ValidationError as error:
-        raise InputError(f"{folder / 'settings.yaml'} does not fit this version: {error}\nTrain it anew.") from None

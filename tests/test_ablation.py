@@ -19,7 +19,7 @@ from reprog_kit.padding_view import example_pictures, nearest_width, png, traine
 from reprog_kit.padding_widgets import PaddingSlider, padding_slider
 from reprog_kit.parameters import InputError
 from reprog_kit.programs import load_program
-from reprog_kit.runs import find_run
+from reprog_kit.run_folders import find_run
 from reprog_kit.style import COLOURS
 
 SIDE = 32  # of the tiny canvas

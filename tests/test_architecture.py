@@ -56,6 +56,7 @@ ROAD = [
     "metrics",
     "label_check",
     "train",
+    "run_folders",
     "runs",
     "evaluation",
     "results",

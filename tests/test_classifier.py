@@ -17,7 +17,8 @@ from reprog_kit.features import encode, head
 from reprog_kit.parameters import InputError
 from reprog_kit.programs import load_program, save_program
 from reprog_kit.reprogrammer import Reprogrammer
-from reprog_kit.runs import Run, train_run
+from reprog_kit.run_folders import Run
+from reprog_kit.runs import train_run
 from reprog_kit.settings import EvaluateSettings, TrainSettings
 
 OWN = {

@@ -7,7 +7,8 @@ from reprog_kit.detection import FEATURE_SCORES, SCORES
 from reprog_kit.evaluation import Evaluation
 from reprog_kit.parameters import InputError
 from reprog_kit.results import costs, evaluate_runs, score, variant
-from reprog_kit.runs import find_run, siblings, train_run, train_runs
+from reprog_kit.run_folders import find_run, siblings
+from reprog_kit.runs import train_run, train_runs
 from reprog_kit.settings import EvaluateSettings
 
 LEARNS = {"lr": 0.002, "epochs": 2}

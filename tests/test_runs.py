@@ -21,7 +21,8 @@ from reprog_kit.files import read_rows, write_rows
 from reprog_kit.parameters import InputError
 from reprog_kit.programs import FORMAT, load_program, save_program
 from reprog_kit.reprogrammer import Reprogrammer
-from reprog_kit.runs import Run, find_run, train_run
+from reprog_kit.run_folders import Run, find_run
+from reprog_kit.runs import train_run
 from reprog_kit.settings import TrainSettings
 
 EXACT = ("epoch", "loss", "validation_accuracy", "lr")

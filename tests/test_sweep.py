@@ -17,7 +17,8 @@ from reprog_kit.features import Head
 from reprog_kit.metrics import detection, detection_along
 from reprog_kit.parameters import InputError
 from reprog_kit.residual import MixedCosines
-from reprog_kit.runs import Run, train_run
+from reprog_kit.run_folders import Run
+from reprog_kit.runs import train_run
 from reprog_kit.settings import EvaluateSettings, TrainSettings
 from reprog_kit.sweep import EVERY_SCORE, norm_rows, residual_sweep, sweep_runs, weights_of, wise_sweep
 from reprog_kit.sweep_rows import chosen
