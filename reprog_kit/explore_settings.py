@@ -80,3 +80,27 @@ class AblationSettings(NotebookSettings):
     runs: str = Field("runs", description="folder of the run folders")
 
     _lists = field_validator("paddings", "seeds", mode="before")(as_seeds)
+
+
+class ExploreSettings(NotebookSettings):
+    """What the workbench starts with; its sliders and menus go on from there."""
+
+    dataset: str = Field("demo", description="a benchmark's name in params/, or the path of a YAML")
+    model: str | None = Field(None, description="mini, a name open_clip knows, hf-hub:… or local-dir:…")
+    pretrained: str | None = Field(None, description="open_clip's tag of the weights, a checkpoint's path, or 'random'")
+    runs_shown: tuple[str, ...] | None = Field(None, description="runs, by name; default: the newest of each method")
+    limit: int | None = Field(None, ge=1, description="at most so many pictures of each set (a quick look)")
+    padding: int | None = Field(None, ge=0, description="px of border at which the slider starts; the benchmark's")
+    budget: float = Field(60, gt=0, description="seconds that a training may take; fewer epochs, or pictures, fit it")
+    alpha: float | None = Field(None, ge=0, le=1, description="where its slider starts; default: validation's choice")
+    score: Detector = Field("msp", description="the ID score at the start")
+    steps: int = Field(101, ge=2, description="alphas from 0 to 1; the released 0.4 is always among them")
+    bank: int = Field(5000, ge=1, description="training pictures behind the detectors on features (knn, mahalanobis)")
+    batch_size: int = Field(256, ge=1, description="pictures a forward pass")
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
+    data_root: str | None = Field(None, description="folder of the pictures; default $REPROG_DATA, else data/")
+    bad_pictures: Literal["stop", "skip"] | None = Field(None, description="what to do about one that cannot be read")
+    missing_sets: Literal["stop", "skip"] | None = Field(None, description="what to do about a set that is not there")
+    runs: str = Field("runs", description="folder of the run folders")
+
+    _names = field_validator("runs_shown", mode="before")(as_names)

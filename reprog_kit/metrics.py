@@ -119,6 +119,26 @@ def detection_along(id_scores_WN: np.ndarray, ood_scores_WM: np.ndarray) -> dict
     return {"fpr_at_95_id_recall": fpr_W, "auroc": 1 - beaten_W}
 
 
+def binned(parts_WN: Sequence[np.ndarray], bins: int) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Return histograms of several sets of scores in the same bins, which hold every score of every row.
+
+    Returns
+    -------
+    ndarray, (bins,)
+        The middles of the bins.
+    list of ndarray, (W, bins)
+        For each set and row the percentage of its scores in a bin; of a set without scores, zeros.
+    """
+    sized = [part_WN for part_WN in parts_WN if part_WN.size]
+    low, high = (float(edge([edge(part) for part in sized] or [0.0])) for edge in (np.min, np.max))
+    edges = np.linspace(low, high if high > low else low + 1, bins + 1)
+    found = [np.zeros((len(part_WN), bins)) for part_WN in parts_WN]
+    for part_WN, into in zip(parts_WN, found):
+        for at, scores_N in enumerate(part_WN if part_WN.size else ()):
+            into[at] = 100 * np.histogram(scores_N, edges)[0] / len(scores_N)
+    return (edges[:-1] + edges[1:]) / 2, found
+
+
 def _resampled_detection(ids: np.ndarray, oods: np.ndarray, resamples: int, seed: int) -> dict[str, np.ndarray]:
     """Draw both sides with replacement, a chunk of resamples at a time so that memory stays flat."""
     rng, chunk = np.random.default_rng(seed), max(1, 2_000_000 // (len(ids) + len(oods)))

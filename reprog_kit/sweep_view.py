@@ -12,6 +12,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from .ledger import DETECTORS
+from .metrics import binned
 from .plots import ID_COLOUR, OOD_COLOUR, SCORE_NAMES
 from .style import COLOURS, styled
 from .sweep import Sweep, rows_of
@@ -49,7 +50,8 @@ class SweepView:
         self.percent = 100 * shown.unstack("weight")
         inside = first.scores.get(("test", score), np.empty((len(self.weights_W), 0)))
         outside = [first.scores[name, score] for role, name in self.percent.index if role == "ood"]
-        self.middles_B, self.histograms_WBP = _histograms(inside, np.concatenate([inside[:, :0], *outside], axis=1))
+        self.middles_B, parts = binned([inside, np.concatenate([inside[:, :0], *outside], axis=1)], BINS)
+        self.histograms_WBP = np.stack(parts, axis=-1)
 
     @property
     def chosen_at(self) -> int:
@@ -133,15 +135,3 @@ class SweepView:
             )  # fmt: skip
         figure.update_yaxes(autorange="reversed", showgrid=False, ticksuffix=" ", row=1, col=2)
         figure.update_xaxes(range=[0, 101], row=1, col=2)
-
-
-def _histograms(inside_WN: np.ndarray, outside_WM: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the middles (B,) of bins that hold the scores of every weight, and the percentages (W, B, 2)."""
-    sides = (inside_WN, outside_WM)
-    low, high = (edge([edge(s) for s in sides if s.size] or [0.0]) for edge in (np.min, np.max))
-    edges = np.linspace(low, high if high > low else low + 1, BINS + 1)
-    found = np.zeros((len(inside_WN), BINS, 2))
-    for side, scores_WN in enumerate(sides):
-        for at, scores_N in enumerate(scores_WN if scores_WN.size else ()):
-            found[at, :, side] = 100 * np.histogram(scores_N, edges)[0] / len(scores_N)
-    return (edges[:-1] + edges[1:]) / 2, found

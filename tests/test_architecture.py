@@ -71,6 +71,7 @@ ROAD = [
     "report",
     "sweep_rows",
     "sweep",
+    "workbench",
     "style",
     "plots",
     "report_plots",
