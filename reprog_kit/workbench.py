@@ -1,107 +1,31 @@
-"""The workbench: every method of a benchmark on the same pictures, as arrays from which a slider only picks.
-
-Shapes: N pictures, C classes, D embedding, W weights, S sets, O OOD sets, B bins.
-"""
+"""The workbench: every method of a benchmark on the same pictures, and where its sliders and menus stand."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-import numpy as np
-import pandas as pd
+from traitlets import Enum, Float, HasTraits, Int, List, TraitError, Unicode, validate
 
 from .backbone import Backbone
 from .datasets import BenchmarkData
-from .detection import FEATURE_SCORES
 from .evaluation import Evaluation
 from .explore_settings import ExploreSettings
+from .image_program import default_padding
 from .image_sets import ImageSet
-from .ledger import NAMES
-from .metrics import binned
+from .ledger import DETECTORS, NAMES
 from .results import variant
 from .run_folders import Run, find_run, newest_of_each, runs_of
 from .settings import EvaluateSettings, TrainSettings
-from .sweep import Sweep, residual_sweep, weights_of
+from .sweep import weights_of
+from .tracks import Line, Track
 
-BINS = 40
-MEANS = ("ID accuracy", "shift accuracy", "AUROC")
-_ROLES = dict(zip(("id", "shift", "ood"), MEANS))
-_TRAINED_WITH = (
-    "dataset",
-    "model",
-    "pretrained",
-    "limit",
-    "device",
-    "data_root",
-    "bad_pictures",
-    "missing_sets",
-    "runs",
-)
-_EVALUATED_WITH = ("score", "bank", "batch_size", "device", "data_root", "missing_sets", "runs")
+_PLACES = ("device", "data_root", "missing_sets", "runs")
+_TRAINED_WITH = ("dataset", "model", "pretrained", "limit", "bad_pictures", *_PLACES)
+_EVALUATED_WITH = ("score", "bank", "batch_size", *_PLACES)
 
 
-@dataclass(frozen=True, eq=False)
-class Line:
-    """One thing that is compared: a method, of a run."""
+class Workbench(HasTraits):
+    """The lines of a benchmark, all on one backbone and the same pictures, and where the sliders and menus stand.
 
-    name: str
-    method: str
-    evaluation: Evaluation
-
-    @property
-    def moves(self) -> bool:
-        """Whether alpha changes it."""
-        return self.method == "residual"
-
-    def cosines(self, features_ND: np.ndarray, alpha: float) -> tuple[np.ndarray, float]:
-        """Return similarities (N, C) of features of this line, and the logit scale; only a residual looks at alpha."""
-        head = self.evaluation.head(self.method, alpha if self.moves else None)
-        return head.cosines(features_ND), head.scale
-
-
-@dataclass(frozen=True, eq=False)
-class Track:
-    """What a line comes to at every alpha; what does not move has one.
-
-    Attributes
-    ----------
-    weights_W : ndarray
-    percent : DataFrame
-        Accuracy of ID and shift sets and AUROC of OOD sets, by (role, set) and weight.
-    means : DataFrame
-        ID accuracy, mean shift accuracy and mean AUROC, in percent, by axis and weight.
-    middles_B : ndarray
-        Of the bins of ID scores.
-    histograms : dict of ndarray, (W, B)
-        Percent of a set's pictures whose score is in a bin: of the test set and of every OOD set.
-    """
-
-    weights_W: np.ndarray
-    percent: pd.DataFrame
-    means: pd.DataFrame
-    middles_B: np.ndarray
-    histograms: dict[str, np.ndarray]
-
-    @classmethod
-    def of(cls, sweep: Sweep, score: str) -> Track:
-        """Return what a sweep has at a score."""
-        rows = sweep.curves
-        shown = rows["role"].isin(("id", "shift")) | ((rows["metric"] == "auroc") & (rows["score"] == score))
-        percent = 100 * rows[shown].pivot(index=["role", "set"], columns="weight", values="value")
-        order = [(role, name) for name, (role, _) in sweep.sets.items() if (role, name) in percent.index]
-        percent = percent.loc[order]
-        means = percent.groupby(level="role", sort=False).mean().rename(index=_ROLES).reindex(MEANS).dropna(how="all")
-        scored = {name: sweep.scores[name, score] for name in sweep.sets if (name, score) in sweep.scores}
-        middles_B, parts = binned(list(scored.values()), BINS)
-        return cls(sweep.weights_W, percent, means, middles_B, dict(zip(scored, parts)))
-
-    def at(self, alpha: float) -> int:
-        """Return the index of the nearest weight."""
-        return int(np.abs(self.weights_W - alpha).argmin())
-
-
-class Workbench:
-    """The lines of a benchmark, all on one backbone and the same pictures.
+    The panels of `explore.ipynb` observe its traits, and set them; a trait that is set in code moves them too.
 
     Parameters
     ----------
@@ -109,11 +33,21 @@ class Workbench:
 
     Attributes
     ----------
+    alpha : float
+        The residuals' share of the zero-shot features, 0 to 1.
+    score : str
+        The detector.
+    chosen : str
+        The line whose scores and pictures are shown.
+    padding : int
+        Px of border of the next training, 0 to half the canvas.
+    names : list of str
+        The lines in the order of all tables; read-only, it grows when a run joins.
     zero_shot : Evaluation
     data : BenchmarkData
     backbone : Backbone
     lines : dict of Line
-        By name, in the order in which they are shown.
+        By name.
 
     Raises
     ------
@@ -121,8 +55,15 @@ class Workbench:
         If data or model cannot be had, or a run that the settings name is on another model.
     """
 
+    alpha = Float()
+    score = Enum(list(DETECTORS))
+    chosen = Unicode()
+    padding = Int()
+    names = List(Unicode(), read_only=True)
+
     def __init__(self, settings: ExploreSettings):
-        self.settings = settings
+        super().__init__()
+        self.settings, self.score = settings, settings.score
         named = [find_run(name, settings.runs) for name in settings.runs_shown or ()]
         found = named or newest_of_each(self.known_runs())
         on = found[0].settings if found and settings.model is None else self.training(method="zero_shot")
@@ -132,11 +73,13 @@ class Workbench:
         self.backbone: Backbone = self.zero_shot.method.backbone
         self.lines: dict[str, Line] = {}
         self._tracks: dict[tuple[str, str], Track] = {}
-        for method in self.zero_shot.methods:
-            name = "prompt ensemble" if method == "prompt_ensemble" else NAMES[method]
-            self.lines[name] = Line(name, method, self.zero_shot)
-        for run in found:
-            self.join(self.evaluate(run))
+        self.join(self.zero_shot)
+        evaluations = [self.evaluate(run) for run in found]
+        for evaluation in evaluations:
+            self.join(evaluation)
+        self.padding = self._first_padding()
+        self.alpha = self._first_alpha()
+        self.chosen = next((name for name in self.names if self.lines[name].moves), self.names[0])
 
     def known_runs(self) -> list[Run]:
         """Return the runs of this benchmark on this model, the newest first."""
@@ -159,15 +102,20 @@ class Workbench:
 
     def join(self, evaluation: Evaluation) -> list[str]:
         """Take what an evaluation has into the comparison, a run again in its old place; return the names."""
-        methods = [m for m in evaluation.methods if m not in ("zero_shot", "prompt_ensemble")]
+        untrained = ("zero_shot", "prompt_ensemble")
+        methods = [m for m in evaluation.methods if evaluation is self.zero_shot or m not in untrained]
         names = [self._name(evaluation, method) for method in methods]
         for name, method in zip(names, methods):
             self.lines[name] = Line(name, method, evaluation)
             self._tracks = {key: track for key, track in self._tracks.items() if key[0] != name}
+        order = {"prompt_ensemble": 0.5, **{method: place for place, method in enumerate(NAMES)}}
+        self.set_trait("names", sorted(self.lines, key=lambda name: order[self.lines[name].method]))
         return names
 
     def _name(self, evaluation: Evaluation, method: str) -> str:
         """Return what a line is called: the method, in what it differs, and the seed where another has the same."""
+        if evaluation is self.zero_shot:
+            return {"prompt_ensemble": "prompt ensemble", **NAMES}[method]
         differs = variant(evaluation.run, self.backbone, evaluation.run.settings.method)
         name = f"{NAMES[method]} ({differs})" if differs else NAMES[method]
         there = self.lines.get(name)
@@ -175,44 +123,46 @@ class Workbench:
             name = f"{name}, seed {evaluation.run.settings.seed}"
         return name
 
-    @property
-    def names(self) -> list[str]:
-        """The lines' names, by method, in the order of all tables."""
-        order = {"prompt_ensemble": 0.5, **{method: place for place, method in enumerate(NAMES)}}
-        return sorted(self.lines, key=lambda name: order[self.lines[name].method])
-
-    @property
-    def alpha(self) -> float:
-        """Where alpha starts: the setting, what validation chooses for the last reprogrammer, or 0 without one."""
+    def _first_alpha(self) -> float:
+        """Return the setting, what validation chooses for the last reprogrammer, or 0 without one."""
         moving = [line for line in self.lines.values() if line.moves]
         if self.settings.alpha is not None:
             return self.settings.alpha
-        return moving[-1].evaluation.alpha if moving else 0.0
+        return float(moving[-1].evaluation.alpha) if moving else 0.0
+
+    def _first_padding(self) -> int:
+        given = self.settings.padding
+        usual = self.training().padding
+        return next(width for width in (given, usual, default_padding(self.backbone.side)) if width is not None)
+
+    @validate("alpha")
+    def _share(self, proposal) -> float:
+        if not 0 <= proposal["value"] <= 1:
+            raise TraitError(
+                f"alpha = {proposal['value']} is refused: it is the share of the zero-shot features, 0 to 1."
+            )
+        return proposal["value"]
+
+    @validate("padding")
+    def _fits(self, proposal) -> int:
+        most = self.backbone.side // 2
+        if not 0 <= proposal["value"] <= most:
+            raise TraitError(f"padding = {proposal['value']} px is refused: 0 to {most} px fit the canvas.")
+        return proposal["value"]
+
+    @validate("chosen")
+    def _is_a_line(self, proposal) -> str:
+        if proposal["value"] not in self.lines:
+            raise TraitError(f"there is no line {proposal['value']!r}; there are: {', '.join(self.names)}.")
+        return proposal["value"]
 
     def track(self, name: str, score: str) -> Track:
         """Return a line's figures at every alpha with a detector, computed once."""
         if (name, score) not in self._tracks:
-            line = self.lines[name]
-            if line.moves:
-                sweep = residual_sweep(line.evaluation, weights_of("residual", self.settings.steps), [score])
-            else:
-                sweep = _still(line, score)
+            sweep = self.lines[name].sweep(weights_of("residual", self.settings.steps), score)
             self._tracks[name, score] = Track.of(sweep, score)
         return self._tracks[name, score]
 
-    def set(self, name: str) -> ImageSet:
+    def pictures(self, name: str) -> ImageSet:
         """Return a set that is scored, by name."""
         return self.zero_shot.sets[name][1]
-
-
-def _still(line: Line, score: str) -> Sweep:
-    """Return the figures of a line that no weight moves, as a sweep of one."""
-    evaluation = line.evaluation
-    found = Sweep(evaluation, line.method, [0.0], [score], True)
-    for name, (_, data) in found.sets.items():
-        found.add_cosines(0, name, *evaluation.cosines(line.method, data))
-    if score in FEATURE_SCORES and found.detectors:
-        sets = {name: data for name, (_, data) in found.sets.items() if found.is_scored(name)}
-        features = {name: evaluation.features(line.method, data) for name, data in sets.items()}
-        found.add_features(0, evaluation.features(line.method, evaluation.bank), features)
-    return found
