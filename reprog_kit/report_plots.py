@@ -7,13 +7,12 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from . import radar as radars
 from .ledger import DETECTORS, MEAN, axis, default_lines
 from .sentences import against_fine_tuning, headline
-from .style import COLOURS, colour, style_of, styled, tint
+from .style import COLOURS, colour, style_of, styled
 
-OURS = ("reprogrammer", "residual")
 SYMBOLS = ("circle", "square-open", "diamond-open", "triangle-up-open", "x-thin-open", "star-open", "cross-open")
-_CORE = 0.25  # of the radius: where the worst line stands, so that its triangle stays a triangle
 
 
 def radar(found: pd.DataFrame, score: str = "msp") -> go.Figure:
@@ -28,32 +27,16 @@ def radar(found: pd.DataFrame, score: str = "msp") -> go.Figure:
     if len(values) < 2:
         return styled(go.Figure(), "A radar needs two methods that were measured on all three axes", 120)
     low, high = values.min(), values.max()
-    radius = _CORE + (1 - _CORE) * ((values - low) / (high - low).where(high > low)).fillna(1.0)
-    heads = [f"<b>{name}</b><br>{low[name]:.1f} to {high[name]:.1f}%" for name in values]
     methods = plain.drop_duplicates("line").set_index("line")["method"]
+    order = sorted(values.index, key=lambda line: methods[line] in radars.OURS)  # ours come last, on top
     dashes = style_of(plain, ("solid", "dash", "dot", "dashdot"))
-    figure = go.Figure()
-    for line in sorted(values.index, key=lambda line: methods[line] in OURS):  # ours come last, on top
-        ours, shade = methods[line] in OURS, colour(plain[plain["line"] == line])
-        figure.add_scatterpolar(
-            r=[*radius.loc[line], radius.loc[line].iloc[0]], theta=[*heads, heads[0]], name=line, mode="lines+markers",
-            line={"color": shade, "width": 3.5 if ours else 1.8, "dash": dashes[line]}, opacity=1 if ours else 0.85,
-            marker={"size": 9 if ours else 6}, fill="toself" if ours else "none", fillcolor=tint(shade),
-            customdata=[*values.loc[line], values.loc[line].iloc[0]], hovertemplate="%{customdata:.1f}%",
-        )  # fmt: skip
+    figure = radars.radar(values.loc[order], low, high, methods, dashes)
+    radius = radars.radii(values, low, high)
     largest = max(
         values.index, key=lambda line: radius.loc[line] @ np.roll(radius.loc[line], 1)
     )  # area, but for a factor
     title = f"{largest} covers the largest triangle; each axis from the worst (inner ring) to the best (rim)"
     styled(figure, title[0].upper() + title[1:], 560)
-    figure.update_polars(
-        radialaxis={
-            "range": [0, 1.02], "tickvals": [_CORE, 1], "showticklabels": False, "showline": False,
-            "gridcolor": "#BBBBBB",
-        },
-        angularaxis={"rotation": 90, "direction": "clockwise", "gridcolor": "#BBBBBB", "linecolor": "#BBBBBB"},
-        gridshape="linear", domain={"x": [0, 0.82], "y": [0, 0.9]},
-    )  # fmt: skip
     return figure.update_layout(legend={"orientation": "v", "x": 0.85, "y": 0.9}, margin={"b": 0})
 
 

@@ -21,24 +21,29 @@ def found(rows):
     return estimates(rows)
 
 
+def reach(trace) -> list[float]:
+    """Return how far each corner of a radar's line is from the centre."""
+    return np.hypot(trace.x, trace.y).tolist()
+
+
 def test_the_radar_puts_the_worst_on_the_inner_ring_and_the_best_on_the_rim(found):
     figure = report_plots.radar(found)
     drawn = {trace.name: trace for trace in figure.data}
     assert len(drawn) == 9 and "reprogrammer (padding 8)" not in drawn
     for i, name in enumerate(AXES):
         values = axis(found, name)["value"].drop("reprogrammer (padding 8)")
-        assert drawn[values.idxmax()].r[i] == pytest.approx(1)
-        assert drawn[values.idxmin()].r[i] == pytest.approx(0.25)
+        assert reach(drawn[values.idxmax()])[i] == pytest.approx(1)
+        assert reach(drawn[values.idxmin()])[i] == pytest.approx(0.25)
         for line, value in values.items():
             share = (value - values.min()) / (values.max() - values.min())
-            assert drawn[line].r[i] == pytest.approx(0.25 + 0.75 * share)
-            assert drawn[line].customdata[i] == pytest.approx(100 * value)
-        assert f"{100 * values.min():.1f} to {100 * values.max():.1f}%" in figure.data[0].theta[i]
+            assert reach(drawn[line])[i] == pytest.approx(0.25 + 0.75 * share)
+            assert drawn[line].text[i] == f"{name}: {100 * value:.1f}%"
+        assert f"{100 * values.min():.1f} to {100 * values.max():.1f}%" in figure.layout.annotations[i].text
 
 
 def test_the_radars_title_names_the_largest_triangle(found):
     def area(trace) -> float:
-        points = np.array([[r * np.cos(a), r * np.sin(a)] for r, a in zip(trace.r, np.radians([0, 120, 240]))])
+        points = np.array(list(zip(trace.x, trace.y)))[:3]
         (x1, y1), (x2, y2) = points[1] - points[0], points[2] - points[0]
         return abs(x1 * y2 - x2 * y1) / 2
 
@@ -55,7 +60,7 @@ def test_a_radar_that_lacks_an_axis_or_a_second_method_says_so():
 def test_methods_that_are_level_on_an_axis_all_reach_the_rim():
     rows = [row(m, 0.5, role, "s", metric) for m in ("coop", "lp_ft")
             for role, metric in (("id", "accuracy"), ("shift", "accuracy"), ("ood", "auroc"))]  # fmt: skip
-    assert all(r == 1 for trace in report_plots.radar(estimates(rows)).data for r in trace.r)
+    assert all(r == pytest.approx(1) for trace in report_plots.radar(estimates(rows)).data for r in reach(trace))
 
 
 def test_the_trade_offs_show_each_line_twice_with_the_deviation_of_its_seeds(found):
