@@ -34,7 +34,7 @@ def polygons(radii_LA: np.ndarray) -> np.ndarray:
 def radar(
     values: pd.DataFrame, low: pd.Series, high: pd.Series, methods: Mapping[str, str], dashes: Mapping[str, str]
 ) -> go.Figure:
-    """Return a radar of lines; ours are drawn last, thick and filled.
+    """Return a radar of lines, the last on top; ours are thick and filled.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ def radar(
             x=points[:, 0], y=points[:, 1], name=line, mode="lines+markers", text=[*shown, shown[0]],
             hovertemplate="%{text}", opacity=1 if ours else 0.85, fill="toself" if ours else "none",
             line={"color": shade, "width": 3.5 if ours else 1.8, "dash": dashes[line]}, fillcolor=tint(shade),
-            marker={"size": 9 if ours else 6, "color": shade}, zorder=2 if ours else 1,
+            marker={"size": 9 if ours else 6, "color": shade},
         )  # fmt: skip
     _web(figure, low, high)
     return figure

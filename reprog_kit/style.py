@@ -52,6 +52,15 @@ def styled(figure: go.Figure, title: str, height: int = 380) -> go.Figure:
     return figure
 
 
+class Figures(list):
+    """Several figures that a notebook shows below one another."""
+
+    def _ipython_display_(self) -> None:
+        from IPython.display import display
+
+        display(*self)
+
+
 def errors(found: pd.DataFrame) -> dict:
     """Return plotly's error bars in percent: the seeds' standard deviation, of a single seed the bootstrap interval."""
     single = found["std"].isna()

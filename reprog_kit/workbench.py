@@ -81,6 +81,16 @@ class Workbench(HasTraits):
         self.alpha = self._first_alpha()
         self.chosen = next((name for name in self.names if self.lines[name].moves), self.names[0])
 
+    def describe(self) -> str:
+        """Return what is compared, on what, as text; and without a run the way to the first."""
+        about = self.zero_shot.describe().partition(": ")[2].replace(f" seed {self.zero_shot.run.settings.seed},", "")
+        lines = [f"{self.data.benchmark.title or self.data.benchmark.name}, model {self._on['model']}: {about}"]
+        evaluations = {id(line.evaluation): line.evaluation for line in self.lines.values()}
+        lines += [f"  {found.run.name}" for found in evaluations.values() if found is not self.zero_shot]
+        return "\n".join(
+            lines if len(lines) > 1 else [*lines, "  no run yet: zero-shot stands alone until one is trained"]
+        )
+
     def known_runs(self) -> list[Run]:
         """Return the runs of this benchmark on this model, the newest first."""
         found = runs_of(self.settings.dataset, self.settings.runs)
