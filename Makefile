@@ -28,10 +28,10 @@ lint: $(STAMP)  ## code and notebooks: style, and no committed outputs
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m nbstripout --verify --keep-id notebooks/*.ipynb
 
-lab: $(STAMP)  ## JupyterLab on localhost, with its token, without news
-	$(PYTHON) -m jupyter lab --ServerApp.ip=127.0.0.1 --LabApp.news_url=None \
-	  --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate \
-	  $(if $(filter 0,$(shell id -u)),--allow-root) notebooks/train.ipynb
+lab: $(STAMP)  ## JupyterLab on the workbench, on localhost with its token, without news and update checks
+	@$(PYTHON) -m jupyter labextension disable --level=sys_prefix @jupyterlab/apputils-extension:announcements >/dev/null
+	$(PYTHON) -m jupyter lab --ServerApp.ip=127.0.0.1 $(if $(filter 0,$(shell id -u)),--allow-root) \
+	  --LabApp.default_url=/lab/tree/notebooks/explore.ipynb
 
 figures: $(STAMP)  ## the README's figure, from the ledger of the demo in runs/
 	$(PYTHON) -c "from reprog_kit import Report, ReportSettings, report_plots; \
