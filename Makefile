@@ -33,10 +33,8 @@ lab: $(STAMP)  ## JupyterLab on the workbench, on localhost with its token, with
 	$(PYTHON) -m jupyter lab --ServerApp.ip=127.0.0.1 $(if $(filter 0,$(shell id -u)),--allow-root) \
 	  --LabApp.default_url=/lab/tree/notebooks/explore.ipynb
 
-figures: $(STAMP)  ## the README's figure, from the ledger of the demo in runs/
-	$(PYTHON) -c "from reprog_kit import Report, ReportSettings, report_plots; \
-	  report = Report(ReportSettings.build(dataset='demo', variants=False)); \
-	  report_plots.trade_offs(report.found, report.score).write_image('docs/demo.png', width=1000, scale=2)"
+figures: $(STAMP)  ## the README's figures, from the demo's runs in runs/
+	$(PYTHON) docs/figures.py
 
 install: $(STAMP)  ## the environment alone
 
