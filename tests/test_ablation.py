@@ -183,8 +183,8 @@ def test_a_stop_ends_with_what_is_done_and_the_next_call_goes_on(asked, training
 
     settings, whole, real = asked(paddings=[0, 4, 8]), [], module.train
 
-    def stopped(method, fit, validation, made, state):
-        for epoch in real(method, fit, validation, made, state):
+    def stopped(method, fit, validation, made, *rest):
+        for epoch in real(method, fit, validation, made, *rest):
             yield epoch
             if made.padding == 4:
                 raise KeyboardInterrupt
@@ -194,7 +194,7 @@ def test_a_stop_ends_with_what_is_done_and_the_next_call_goes_on(asked, training
         rows = ablate(settings)
     assert set(rows["padding"]) == {0}
     assert "Stopped: 1 of 3 runs are done" in capsys.readouterr().out
-    monkeypatch.setattr(module, "train", lambda *a: whole.append(a[-1]) or real(*a))
+    monkeypatch.setattr(module, "train", lambda *a: whole.append(a[4]) or real(*a))
     rows = ablate(settings)
     assert set(rows["padding"]) == {0, 4, 8}
     assert [each.padding for each in trainings] == [0, 4, 4, 8]
