@@ -355,7 +355,9 @@ def test_headless_the_slider_is_a_figure_at_the_benchmarks_width(asked, monkeypa
     assert set(added) == {0, 8}
     expected = method.image_program.perturbation().detach().permute(1, 2, 0).numpy()
     np.testing.assert_array_equal(added[8], expected)
-    assert list(example_pictures(rows, settings)) == ["blue", "green", "red", "dim (shift)"]
+    pictures = example_pictures(ablation.BenchmarkData.of(run.settings))
+    assert list(pictures) == ["blue", "green", "red", "dim (shift)"]
+    assert all(pixels[..., i].mean() == pixels.mean((0, 1)).max() for pixels, i in zip(pictures.values(), (2, 1, 0)))
     monkeypatch.setenv("JPY_SESSION_NAME", "x")
     assert isinstance(padding_slider(rows, settings), PaddingSlider)
 

@@ -58,6 +58,7 @@ ROAD = [
     "train",
     "run_folders",
     "runs",
+    "budget",
     "evaluation",
     "results",
     "program_doctor",
@@ -74,6 +75,7 @@ ROAD = [
     "tracks",
     "style",
     "workbench",
+    "background",
     "plots",
     "report_plots",
     "ablation_plots",
@@ -86,6 +88,7 @@ ROAD = [
     "widgets",
     "sweep_widgets",
     "padding_widgets",
+    "train_widgets",
     "reproduce",
     "__main__",
 ]
@@ -97,7 +100,7 @@ HOMES = {
     "imagecorruptions": {"corruptions"},
     "plotly": {"style", "plots", "report_plots", "sweep_plots", "sweep_view", "map_plots", "ablation_plots"}
     | {"widgets", "sweep_widgets", "map_widgets"},
-    "ipywidgets": {"widgets", "sweep_widgets", "map_widgets", "padding_widgets"},
+    "ipywidgets": {"widgets", "sweep_widgets", "map_widgets", "padding_widgets", "train_widgets"},
     "umap": {"feature_map"},
     "papermill": {"reproduce"},
     "nbconvert": {"reproduce"},
