@@ -56,6 +56,7 @@ class TrainPanel(VBox):
 
     def __init__(self, bench: Workbench):
         self.bench, self._job = bench, None
+        self._names: list[str] = []
         self._budgets = tuple(sorted({*BUDGETS, bench.settings.budget}))
         try:  # where the thread's news go: a widget is touched in the kernel's loop alone
             self._loop = asyncio.get_running_loop()
@@ -107,7 +108,7 @@ class TrainPanel(VBox):
     def _attach(self, job: Job) -> None:
         """Follow a training."""
         if job is not self._job:
-            self._job = job
+            self._job, self._names = job, []
             job.listen(self._hear)
         self._follow(job)
 
@@ -130,19 +131,20 @@ class TrainPanel(VBox):
         self.set_trait("running", not state.over)
 
     def _join(self, job: Job) -> str:
-        """Take a finished job's run into the workbench, unless it is there; say under which names."""
-        bench, run, evaluation = self.bench, job.state.run, job.state.evaluation
-        there = [name for name, line in bench.lines.items() if line.evaluation is evaluation]
+        """Take a job's run into the workbench, once; say under which names."""
+        evaluation = job.state.evaluation
+        here = [name for name, line in self.bench.lines.items() if line.evaluation is evaluation]
+        self._names = self._names or here
         try:
-            if job.bench is not bench:  # of an earlier workbench in this kernel; its features are kept on the disk
-                if run.name not in [known.name for known in bench.known_runs()]:
+            if not self._names and job.bench is self.bench:
+                self._names = self.bench.join(evaluation, job.state.tracks)
+            elif not self._names:  # of an earlier workbench in this kernel; its features are kept on the disk
+                if job.state.run.name not in [known.name for known in self.bench.known_runs()]:
                     return " It is on another benchmark or model than these panels."
-                there = [name for name, line in bench.lines.items() if line.evaluation.run.name == run.name]
-                evaluation = None if there else bench.evaluate(run)
-            names = there or bench.join(evaluation, job.state.tracks)
+                self._names = self.bench.join(self.bench.evaluate(job.state.run))
         except InputError as error:
             return f" It could not join: {error}"
-        return f" In the comparison: {', '.join(names)}."
+        return f" In the comparison: {', '.join(self._names)}."
 
     def _draw(self, _) -> None:
         """Show the borders that the workbench has now, of equal widths the one that was just trained."""

@@ -10,6 +10,7 @@ import time
 import numpy as np
 import plotly.graph_objects as go
 import pytest
+import torch
 from jupyter_client.manager import KernelManager
 from test_background import ENDLESS, YAML
 from traitlets import TraitError
@@ -186,22 +187,29 @@ def test_a_second_click_and_a_second_panel_follow_the_one_training(workbench):
     asyncio.run(use())
 
 
-def test_a_training_joins_the_workbench_that_was_built_anew_meanwhile(workbench):
-    bench, anew = workbench(epochs=ENDLESS), workbench(epochs=ENDLESS)
+def test_a_training_joins_a_workbench_that_was_built_anew_meanwhile_as_it_is_in_the_end(workbench):
+    bench = workbench(epochs=ENDLESS)
 
     async def use() -> TrainPanel:
         TrainPanel(bench).train()
-        await until(lambda: latest().state.step > 4)
+        await until(lambda: bench.known_runs() and len(bench.known_runs()[0].history) > 1)
+        anew = workbench(epochs=ENDLESS)  # Run All, after the tab was loaded anew: it finds the run half trained
+        half = anew.lines["reprogrammer"].evaluation
         panel = TrainPanel(anew)
         assert panel.running
+        at = latest().state.step
+        await until(lambda: latest().state.step > at + 6)
         panel.stop()
         await until(lambda: not panel.running)
+        assert anew.lines["reprogrammer"].evaluation is not half
         return panel
 
     panel = asyncio.run(use())
-    assert "In the comparison: reprogrammer, residual" in panel.said
-    assert anew.lines["reprogrammer"].evaluation is not latest().state.evaluation
-    assert anew.lines["reprogrammer"].evaluation._plain is anew.zero_shot
+    assert panel.said.endswith("In the comparison: reprogrammer, residual.")
+    evaluation = panel.bench.lines["reprogrammer"].evaluation
+    assert evaluation is not latest().state.evaluation and evaluation._plain is panel.bench.zero_shot
+    ended, found = latest().state.evaluation.method.program_state(), evaluation.method.program_state()
+    assert all(torch.equal(value, found[name]) for name, value in ended.items())
     assert TrainPanel(workbench(epochs=3)).said.startswith("Train takes all epochs")  # what is over is no news to it
 
 
