@@ -53,6 +53,7 @@ _HOME = {
     "ablate": "ablation",
     "padding_table": "ablation_tables",
     "padding_slider": "padding_widgets",
+    "training_panel": "train_widgets",
     "sweep_plots": None,
     "map_plots": None,
     "ablation_plots": None,

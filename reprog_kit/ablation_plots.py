@@ -114,14 +114,14 @@ def _ticks(widths: list[int], own: int, canvas: int) -> list[int]:
     return kept
 
 
-def width_pictures(shown: View, table: pd.DataFrame, name: str = "") -> go.Figure:
+def width_pictures(shown: View, table: pd.DataFrame | None = None, name: str = "") -> go.Figure:
     """Return a picture, the border and what the encoder sees at one width; the title says the nearest run's figures.
 
     Parameters
     ----------
     shown : View
         Of `reprog_kit.padding_view.view`.
-    table : DataFrame
+    table : DataFrame, optional
         The figures, of `reprog_kit.ablation_tables.padding_table`.
     name : str
         The picture's.
@@ -136,5 +136,7 @@ def width_pictures(shown: View, table: pd.DataFrame, name: str = "") -> go.Figur
         source = "data:image/png;base64," + base64.b64encode(png(pixels)).decode()
         figure.add_image(source=source, row=1, col=col, hoverinfo="skip")
     figure.update_xaxes(visible=False).update_yaxes(visible=False)
+    if table is None:
+        return styled(figure, shown.caption, 360)
     figures = ", ".join(f"{axis} {text}" for axis, text in table.loc[(NAMES["reprogrammer"], shown.nearest)].items())
     return styled(figure, f"{shown.caption}. {figures}", 360)

@@ -11,6 +11,7 @@ import hashlib
 import json
 import logging
 import socket
+import threading
 import warnings
 from functools import cached_property
 from pathlib import Path
@@ -27,6 +28,8 @@ from torch.func import functional_call
 from .parameters import InputError, nearest
 
 MINI = Path(__file__).parent / "assets" / "mini"
+# Held while token rows and positions are swapped: a training in the background may share the backbone.
+_SWAPPING = threading.RLock()
 
 
 class Backbone(nn.Module):
@@ -94,12 +97,14 @@ class Backbone(nn.Module):
         """The token embedding, (V, width)."""
         if not self.open_text:
             raise InputError(f"model = {self.name!r} has no open token table; program = 'image' works with it.")
-        return self.text_tower.token_embedding.weight
+        with _SWAPPING:
+            return self.text_tower.token_embedding.weight
 
     @property
     def positions(self) -> Tensor:
         """The positional embedding of the text tower, (context length, width)."""
-        return self.text_tower.positional_embedding
+        with _SWAPPING:
+            return self.text_tower.positional_embedding
 
     def encode_image(self, pixels_BCSS: Tensor) -> Tensor:
         """Return unit features (B, D) of pixels in [0, 1] that fill the canvas."""
@@ -120,12 +125,13 @@ class Backbone(nn.Module):
         if not self.open_text:
             return self(tokens_TL)
         length, prefix = tokens_TL.shape[1], "clip." if tower is self.clip else "clip.text."
-        swapped = {f"{prefix}positional_embedding": self.positions[:length] if bias_LW is None else bias_LW}
-        if rows_VW is not None:
-            swapped[f"{prefix}token_embedding.weight"] = rows_VW
-        if getattr(tower, "attn_mask", None) is not None:
-            swapped[f"{prefix}attn_mask"] = tower.attn_mask[:length, :length]
-        return functional_call(self, swapped, (tokens_TL,))
+        with _SWAPPING:
+            swapped = {f"{prefix}positional_embedding": self.positions[:length] if bias_LW is None else bias_LW}
+            if rows_VW is not None:
+                swapped[f"{prefix}token_embedding.weight"] = rows_VW
+            if getattr(tower, "attn_mask", None) is not None:
+                swapped[f"{prefix}attn_mask"] = tower.attn_mask[:length, :length]
+            return functional_call(self, swapped, (tokens_TL,))
 
     def forward(self, tokens_TL: Tensor) -> Tensor:
         """Encode text; `encode_text` swaps embeddings in by calling this functionally."""

@@ -10,6 +10,7 @@ import json
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,9 @@ from .files import write_whole
 from .image_sets import ImageSet, Rows
 from .settings import TrainSettings, in_project
 from .zero_shot import PromptEnsemble, ZeroShot
+
+# Called before each batch that is encoded; a thread of its own sets it for itself, and may raise, to stop.
+between_batches: ContextVar[Callable[[], object]] = ContextVar("between_batches", default=lambda: None)
 
 
 @dataclass(frozen=True)
@@ -115,9 +119,10 @@ def encode(
     method: ZeroShot, images_NHWC: np.ndarray | Rows, batch_size: int = 256, precision: str = "auto"
 ) -> np.ndarray:
     """Return unit image features (N, D), float32."""
-    device, parts = method.backbone.device, []
+    device, parts, between = method.backbone.device, [], between_batches.get()
     with autocast(device, precision):
         for batch in batches(images_NHWC, _slices(len(images_NHWC), batch_size), device):
+            between()
             parts.append(method.image_features(batch).float())
     return torch.cat(parts).cpu().numpy()
 

@@ -17,9 +17,11 @@ from PIL import Image
 from .backbone import load_backbone
 from .datasets import BenchmarkData
 from .explore_settings import AblationSettings
-from .image_program import border_mask, place
+from .image_program import ImageProgram, border_mask, place
 from .programs import load_program
+from .reprogrammer import Reprogrammer
 from .run_folders import find_run
+from .settings import TrainSettings
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +58,10 @@ def on_canvas(picture_HWC: np.ndarray, side: int, image_size: int) -> np.ndarray
     return place(batch, side, image_size)[0].permute(1, 2, 0).numpy()
 
 
-def view(picture_HWC: np.ndarray, programs: Mapping[int, np.ndarray], padding: int, shrink: bool = False) -> View:
+def view(
+    picture_HWC: np.ndarray, programs: Mapping[int, np.ndarray], padding: int, shrink: bool = False,
+    image_size: int | None = None, trained: bool = True,
+) -> View:  # fmt: skip
     """Return what a border of a width does to a picture.
 
     Parameters
@@ -69,6 +74,10 @@ def view(picture_HWC: np.ndarray, programs: Mapping[int, np.ndarray], padding: i
         The width to show. The nearest run's border is cut to it; where it is narrower, it is shown as it is.
     shrink : bool
         Whether the picture stands inside the border rather than under it.
+    image_size : int, optional
+        Px of the picture on the canvas, whatever the border; by default all of the canvas.
+    trained : bool
+        Whether the programs were trained, rather than what a training starts from.
     """
     width = nearest_width(padding, programs)
     added_SSC = programs[width]
@@ -77,10 +86,10 @@ def view(picture_HWC: np.ndarray, programs: Mapping[int, np.ndarray], padding: i
     if shown < width:
         added_SSC = np.where(border_mask(side, shown).numpy()[:, :, None], added_SSC, 0)
     whole = on_canvas(picture_HWC, side, side)
-    under = on_canvas(picture_HWC, side, side - 2 * padding) if shrink else whole
+    under = on_canvas(picture_HWC, side, side - 2 * padding if shrink else image_size or side)
     return View(
         _bytes(whole), _stretched(added_SSC), _bytes(np.clip(under + added_SSC, 0, 1)), padding, width,
-        _caption(padding, width, shown),
+        _caption(padding, width, shown) if trained else f"{padding} px, not trained yet: what a training starts from",
     )  # fmt: skip
 
 
@@ -115,6 +124,18 @@ def png(pixels_SSC: np.ndarray, least: int = 224) -> bytes:
 
 
 @torch.inference_mode()
+def border_of(method: Reprogrammer) -> np.ndarray:
+    """Return what a reprogrammer with an image program adds to the canvas, (S, S, C) float32."""
+    return method.image_program.perturbation().permute(1, 2, 0).contiguous().cpu().numpy()
+
+
+def untrained_border(side: int, settings: TrainSettings) -> np.ndarray:
+    """Return what a training of these settings starts from, on all of the canvas, (S, S, C) float32."""
+    start = torch.Generator().manual_seed(settings.seed)
+    program = ImageProgram(side, side // 2, settings.init_std, start).perturbation()
+    return program.detach().permute(1, 2, 0).contiguous().numpy()
+
+
 def trained_programs(rows: pd.DataFrame, settings: AblationSettings) -> dict[int, np.ndarray]:
     """Return what the first seed's run of every padding adds to the canvas, (S, S, C) float32 by padding."""
     first = rows[rows["seed"] == rows["seed"].iloc[0]].drop_duplicates("padding")
@@ -122,16 +143,12 @@ def trained_programs(rows: pd.DataFrame, settings: AblationSettings) -> dict[int
     for padding, name in zip(first["padding"], first["run"]):
         run = find_run(name, settings.runs)
         backbone = backbone or load_backbone(run.settings.model, run.settings.pretrained, "cpu")
-        method = load_program(run.folder / "program.safetensors", backbone)
-        found[int(padding)] = method.image_program.perturbation().permute(1, 2, 0).contiguous().numpy()
+        found[int(padding)] = border_of(load_program(run.folder / "program.safetensors", backbone))
     return found
 
 
-def example_pictures(rows: pd.DataFrame, settings: AblationSettings, most: int = 10) -> dict[str, np.ndarray]:
-    """Return a validation picture of each of the first classes, and a test picture of each shift set, by name."""
-    run = find_run(rows["run"].iloc[0], settings.runs)
-    data = BenchmarkData.of(run.settings)
-    data.check()
+def example_pictures(data: BenchmarkData, most: int = 10) -> dict[str, np.ndarray]:
+    """Return a validation picture of each of the first classes, and a picture of each shift set, by name."""
     labels = data.validation.labels_N
     chosen = [int(np.flatnonzero(labels == label)[0]) for label in np.unique(labels)[:most]]
     found = {data.classes[labels[i]]: np.array(data.validation.images_NHWC[i]) for i in chosen}

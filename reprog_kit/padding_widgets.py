@@ -11,16 +11,18 @@ from traitlets import Int, TraitError, Unicode, observe, validate
 
 from .ablation_plots import width_pictures
 from .ablation_tables import padding_table
+from .datasets import BenchmarkData
 from .explore_settings import AblationSettings
 from .ledger import NAMES
 from .padding_view import View, example_pictures, png, trained_programs, view
 from .parameters import in_jupyterlab
+from .run_folders import find_run
 
 _HEADS = {"picture_SSC": "picture", "program_SSC": "program, stretched", "reprogrammed_SSC": "what the encoder sees"}
 
 
-class PaddingSlider(VBox):
-    """Picture, program and reprogrammed picture at the slider's width, and the figures of the nearest run.
+class PaddingPreview(VBox):
+    """Picture, program and reprogrammed picture at the slider's width.
 
     Parameters
     ----------
@@ -28,12 +30,10 @@ class PaddingSlider(VBox):
         Square uint8 pictures by name; a menu chooses one.
     programs : mapping of int to ndarray
         What the run of each width adds to the canvas, (S, S, C).
-    table : DataFrame
-        Of `reprog_kit.ablation_tables.padding_table`.
     padding : int
         Where the slider starts.
-    shrink : bool
-        Whether the picture stands inside the border.
+    **shown
+        The other arguments of `reprog_kit.padding_view.view`.
 
     Attributes
     ----------
@@ -42,9 +42,10 @@ class PaddingSlider(VBox):
     picture : str
         The chosen picture's name.
     nearest : int
-        The width of the run whose program and figures are shown.
+        The width of the run whose program is shown.
     caption : str
         What is shown where no run has the slider's width.
+    slider : IntSlider
     """
 
     padding = Int()
@@ -53,26 +54,20 @@ class PaddingSlider(VBox):
     caption = Unicode()
 
     def __init__(
-        self,
-        pictures: Mapping[str, np.ndarray],
-        programs: Mapping[int, np.ndarray],
-        table: pd.DataFrame,
-        padding: int = 0,
-        shrink: bool = False,
+        self, pictures: Mapping[str, np.ndarray], programs: Mapping[int, np.ndarray], padding: int = 0, **shown
     ):
-        self._pictures, self._programs, self._shrink = dict(pictures), dict(programs), shrink
+        self._pictures, self._programs, self._shown = dict(pictures), dict(programs), shown
         self._drawn: dict[str, np.ndarray] = {}
-        self._figures = {width: _figures(table, width) for width in programs}
         side = len(next(iter(programs.values())))
-        self._most = (side - 1) // 2 if shrink else side // 2
-        slider = IntSlider(0, 0, self._most, description="padding, px", layout=Layout(width="420px"))
+        self._most = (side - 1) // 2 if shown.get("shrink") else side // 2
+        self.slider = IntSlider(0, 0, self._most, description="padding, px", layout=Layout(width="420px"))
         menu = Dropdown(options=list(pictures), description="picture")
         self._images = {name: Image(format="png", layout=Layout(width="224px", height="224px")) for name in _HEADS}
-        self._said, self._table = HTML(), HTML()
+        self._said = HTML()
         across = Layout(flex_flow="row wrap", grid_gap="12px")
         titled = [VBox([HTML(f"<b>{_HEADS[name]}</b>"), image]) for name, image in self._images.items()]
-        super().__init__([Box([slider, menu], layout=across), Box(titled, layout=across), self._said, self._table])
-        link((self, "padding"), (slider, "value"))
+        super().__init__([Box([self.slider, menu], layout=across), Box(titled, layout=across), self._said])
+        link((self, "padding"), (self.slider, "value"))
         with self.hold_trait_notifications():
             self.padding, self.picture = min(padding, self._most), next(iter(pictures))
         link((self, "picture"), (menu, "value"))
@@ -80,17 +75,22 @@ class PaddingSlider(VBox):
 
     def view(self) -> View:
         """Return what is shown, as arrays."""
-        return view(self._pictures[self.picture], self._programs, self.padding, self._shrink)
+        return view(self._pictures[self.picture], self._programs, self.padding, **self._shown)
+
+    def show(self, programs: Mapping[int, np.ndarray], **shown) -> None:
+        """Put other programs in the place of those that are shown, and draw them."""
+        self._programs, self._shown = dict(programs), {**self._shown, **shown}
+        self.render()
 
     def render(self) -> None:
-        """Draw the pictures and the figures anew."""
+        """Draw anew what changed."""
         shown = self.view()
         for name, image in self._images.items():
             pixels = getattr(shown, name)
             if not np.array_equal(pixels, self._drawn.get(name)):  # packing is most of the time that a move takes
                 self._drawn[name], image.value = pixels, png(pixels)
         self.nearest, self.caption = shown.nearest, shown.caption
-        self._said.value, self._table.value = f"<p>{shown.caption}.</p>", self._figures[shown.nearest]
+        self._said.value = f"<p>{shown.caption}.</p>"
 
     @observe("padding", "picture")
     def _changed(self, _) -> None:
@@ -108,6 +108,37 @@ class PaddingSlider(VBox):
         if proposal["value"] not in self._pictures:
             raise TraitError(f"no picture {proposal['value']!r}; there are: {', '.join(self._pictures)}.")
         return proposal["value"]
+
+
+class PaddingSlider(PaddingPreview):
+    """A preview, and below it the figures of the nearest run.
+
+    Parameters
+    ----------
+    pictures, programs, padding
+        See `PaddingPreview`.
+    table : DataFrame
+        Of `reprog_kit.ablation_tables.padding_table`.
+    shrink : bool
+        Whether the picture stands inside the border.
+    """
+
+    def __init__(
+        self,
+        pictures: Mapping[str, np.ndarray],
+        programs: Mapping[int, np.ndarray],
+        table: pd.DataFrame,
+        padding: int = 0,
+        shrink: bool = False,
+    ):
+        self._figures, self._table = {width: _figures(table, width) for width in programs}, HTML()
+        super().__init__(pictures, programs, padding, shrink=shrink)
+        self.children += (self._table,)
+
+    def render(self) -> None:
+        """Draw anew what changed, pictures and figures."""
+        super().render()
+        self._table.value = self._figures[self.nearest]
 
 
 def _figures(table: pd.DataFrame, width: int) -> str:
@@ -129,7 +160,9 @@ def padding_slider(rows: pd.DataFrame, settings: AblationSettings):
     settings : AblationSettings
         Those of `rows`.
     """
-    pictures, programs = example_pictures(rows, settings), trained_programs(rows, settings)
+    data = BenchmarkData.of(find_run(rows["run"].iloc[0], settings.runs).settings)
+    data.check()
+    pictures, programs = example_pictures(data), trained_programs(rows, settings)
     table, shrink = padding_table(rows, settings.score), settings.image_size == "shrink"
     own = int(rows["benchmark_padding"].iloc[0])
     if in_jupyterlab():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import yaml
@@ -22,7 +23,7 @@ from .recipes import not_of
 from .reprogrammer import Reprogrammer
 from .run_folders import Run
 from .settings import TrainSettings, find_params, in_project
-from .train import Epoch, train
+from .train import Epoch, progress_bar, train
 from .zero_shot import ZeroShot
 
 # What a run is called does not depend on where and how fast it is computed; the benchmark's content and the backbone's
@@ -43,15 +44,17 @@ def run_name(settings: TrainSettings, data: BenchmarkData, listed: str, backbone
     return f"{data.benchmark.name}-{settings.method}-{model}-{digest}-s{settings.seed}"
 
 
-def prepare(settings: TrainSettings) -> tuple[Run, ZeroShot, BenchmarkData]:
+def prepare(settings: TrainSettings, backbone: Backbone | None = None) -> tuple[Run, ZeroShot, BenchmarkData]:
     """Return the run that the settings lead to, the untrained method and the data, with nothing written.
+
+    The backbone is the settings' own, loaded here unless it is given.
 
     Raises
     ------
     InputError
         If anything asked for cannot be had.
     """
-    backbone = load_backbone(settings.model, settings.pretrained, settings.device)
+    backbone = backbone or load_backbone(settings.model, settings.pretrained, settings.device)
     data = BenchmarkData.of(settings)
     listed = data.check()
     method = build(backbone, data.classes, data.captions, settings)
@@ -67,33 +70,45 @@ def prepare(settings: TrainSettings) -> tuple[Run, ZeroShot, BenchmarkData]:
     return Run(in_project(settings.runs) / name, settings), method, data
 
 
-def train_run(settings: TrainSettings) -> Run:
+def train_run(
+    settings: TrainSettings, progress: Callable = progress_bar, say: Callable[[str], object] = print,
+    backbone: Backbone | None = None,
+) -> Run:  # fmt: skip
     """Train what the settings ask for, and leave a run folder; an unfinished run goes on, a finished one is returned.
 
     A stop (Ctrl-C, a crash) costs at most the epoch that was under way; the run stays usable.
+
+    Parameters
+    ----------
+    progress : callable
+        See `reprog_kit.train.train`; what it returns may raise KeyboardInterrupt, to stop.
+    say : callable
+        Told in a sentence that the run was finished already, or that it was stopped.
+    backbone : Backbone, optional
+        The settings' own, where it is loaded already.
 
     Raises
     ------
     InputError
         If anything asked for cannot be had; nothing is written then.
     """
-    run, method, data = prepare(settings)
+    run, method, data = prepare(settings, backbone)
     checkpoint = run.folder / "checkpoint.safetensors"
     if run.finished and settings.resume:
         checkpoint.unlink(missing_ok=True)
-        print(f"{run.name} is finished already; resume = False trains it anew.")
+        say(f"{run.name} is finished already; resume = False trains it anew.")
         return run
     fit, validation = data.train, data.test if settings.select_on == "test" else data.validation
     state, done = (_checkpoint(checkpoint) if settings.resume else None), 0
     try:
-        for epoch in train(method, fit, validation, run.settings, state):
+        for epoch in train(method, fit, validation, run.settings, state, progress):
             _keep(run, method, data, epoch)
             done = epoch.record["epoch"]
     except KeyboardInterrupt:
         if not done and state is None:
             raise
         done = f"\nstopped after {len(run.history)} of {settings.epochs} epochs"
-        print(f"{done}; {run.name} is usable, and goes on when it is trained again.")
+        say(f"{done}; {run.name} is usable, and goes on when it is trained again.")
     if run.finished:
         checkpoint.unlink(missing_ok=True)
     return run

@@ -11,7 +11,7 @@ import math
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,12 +66,24 @@ def steps_per_epoch(pictures: int, settings: TrainSettings) -> int:
     return steps
 
 
+def progress_bar(total: int, done: int = 0):
+    """Return a tqdm bar: a widget in JupyterLab, a stream of lines on standard output elsewhere."""
+    if in_jupyterlab():
+        from tqdm.notebook import tqdm
+
+        return tqdm(total=total, initial=done, desc="training", unit="step")
+    from tqdm import tqdm
+
+    return tqdm(total=total, initial=done, desc="training", unit="step", file=sys.stdout, mininterval=2, ncols=120)
+
+
 def train(
     method: ZeroShot,
     data: ImageSet,
     validation: ImageSet,
     settings: TrainSettings,
     state: dict[str, Tensor] | None = None,
+    progress: Callable = progress_bar,
 ) -> Iterator[Epoch]:
     """Train a method and yield after every epoch.
 
@@ -79,6 +91,9 @@ def train(
     ----------
     state : dict, optional
         `Epoch.state` of an earlier epoch; the rest then equals an unbroken run (bit for bit on the CPU).
+    progress : callable
+        Given the number of steps and how many of them are done, returns a context manager with tqdm's ``update()``,
+        called after each step, and ``set_postfix_str(text)``, after each epoch; both may raise, to stop.
 
     Raises
     ------
@@ -96,17 +111,17 @@ def train(
         yield _solved(method, data, validation, settings, time.perf_counter() - started)
         return
     done = _restore(optimizers, state) if state else 0
-    yield from _epochs(method, optimizers, data, validation, settings, done)
+    yield from _epochs(method, optimizers, data, validation, settings, done, progress)
 
 
-def _epochs(method, optimizers, data: ImageSet, validation: ImageSet, settings: TrainSettings, done: int):
+def _epochs(method, optimizers, data: ImageSet, validation: ImageSet, settings: TrainSettings, done: int, progress):
     device, steps = method.backbone.device, steps_per_epoch(len(data), settings)
     total, frozen = steps * settings.epochs, method.image_frozen
     base = max(group["lr"] for optimizer in optimizers for group in optimizer.param_groups)
     inputs = torch.from_numpy(run_features(method, data, settings)) if frozen else resident(data.images_NHWC, device)
     if settings.compile and not frozen:
         method.image_features = torch.compile(method.image_features)
-    with progress_bar(total, done * steps) as bar:
+    with progress(total, done * steps) as bar:
         for epoch in range(done, settings.epochs):
             shares = [share_of_rate(s, total, settings) for s in range(epoch * steps, (epoch + 1) * steps)]
             started = time.perf_counter()
@@ -181,17 +196,6 @@ def validation_accuracy(method: ZeroShot, data: ImageSet, settings: TrainSetting
         found = encode(method, data.images_NHWC, max(settings.batch_size, 256), settings.precision)
     logits = masked_logits(head(method, settings.precision).logits(found), data.covered)
     return float((logits.argmax(axis=1) == data.labels_N).mean())
-
-
-def progress_bar(total: int, done: int = 0):
-    """Return a tqdm bar: a widget in JupyterLab, a stream of lines on standard output elsewhere."""
-    if in_jupyterlab():
-        from tqdm.notebook import tqdm
-
-        return tqdm(total=total, initial=done, desc="training", unit="step")
-    from tqdm import tqdm
-
-    return tqdm(total=total, initial=done, desc="training", unit="step", file=sys.stdout, mininterval=2, ncols=120)
 
 
 def reset_peak_memory(device: torch.device) -> None:

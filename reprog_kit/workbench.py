@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from traitlets import Enum, Float, HasTraits, Int, List, TraitError, Unicode, validate
+from collections.abc import Mapping
+
+from traitlets import Bunch, Enum, Float, HasTraits, Int, List, TraitError, Unicode, validate
 
 from .backbone import Backbone
 from .datasets import BenchmarkData
@@ -42,7 +44,8 @@ class Workbench(HasTraits):
     padding : int
         Px of border of the next training, 0 to half the canvas.
     names : list of str
-        The lines in the order of all tables; read-only, it grows when a run joins.
+        The lines in the order of all tables; read-only. It grows when a run joins, and its observers are told also
+        where a run joins again.
     zero_shot : Evaluation
     data : BenchmarkData
     backbone : Backbone
@@ -110,17 +113,39 @@ class Workbench(HasTraits):
         """Return the evaluation of a run on the workbench's pictures, whatever the run's own limit."""
         return Evaluation(self._evaluation_settings(), run, self.zero_shot)
 
-    def join(self, evaluation: Evaluation) -> list[str]:
-        """Take what an evaluation has into the comparison, a run again in its old place; return the names."""
-        untrained = ("zero_shot", "prompt_ensemble")
-        methods = [m for m in evaluation.methods if evaluation is self.zero_shot or m not in untrained]
+    def join(self, evaluation: Evaluation, tracks: Mapping[tuple[str, str], Track] | None = None) -> list[str]:
+        """Take what an evaluation has into the comparison, a run again in its old place; return the names.
+
+        Parameters
+        ----------
+        tracks : mapping, optional
+            Of `tracks_of`, by method and detector.
+        """
+        methods = self._joining(evaluation)
         names = [self._name(evaluation, method) for method in methods]
         for name, method in zip(names, methods):
             self.lines[name] = Line(name, method, evaluation)
             self._tracks = {key: track for key, track in self._tracks.items() if key[0] != name}
+            self._tracks |= {(name, score): track for (m, score), track in (tracks or {}).items() if m == method}
         order = {"prompt_ensemble": 0.5, **{method: place for place, method in enumerate(NAMES)}}
-        self.set_trait("names", sorted(self.lines, key=lambda name: order[self.lines[name].method]))
+        before, after = self.names, sorted(self.lines, key=lambda name: order[self.lines[name].method])
+        self.set_trait("names", after)
+        if before == after:  # a run in its old place has other figures now
+            self.notify_change(Bunch(name="names", old=before, new=after, owner=self, type="change"))
         return names
+
+    def _joining(self, evaluation: Evaluation) -> list[str]:
+        """Return the methods that an evaluation brings; what needs no training is there from the start."""
+        untrained = ("zero_shot", "prompt_ensemble")
+        return [m for m in evaluation.methods if evaluation is self.zero_shot or m not in untrained]
+
+    def tracks_of(self, evaluation: Evaluation) -> dict[tuple[str, str], Track]:
+        """Return the figures of an evaluation that is to join, by method and detector: all that takes long of it.
+
+        No trait is set, so another thread may do it ahead of `join`.
+        """
+        score = self.score
+        return {(m, score): self._computed(Line(m, m, evaluation), score) for m in self._joining(evaluation)}
 
     def _name(self, evaluation: Evaluation, method: str) -> str:
         """Return what a line is called: the method, in what it differs, and the seed where another has the same."""
@@ -169,9 +194,11 @@ class Workbench(HasTraits):
     def track(self, name: str, score: str) -> Track:
         """Return a line's figures at every alpha with a detector, computed once."""
         if (name, score) not in self._tracks:
-            sweep = self.lines[name].sweep(weights_of("residual", self.settings.steps), score)
-            self._tracks[name, score] = Track.of(sweep, score)
+            self._tracks[name, score] = self._computed(self.lines[name], score)
         return self._tracks[name, score]
+
+    def _computed(self, line: Line, score: str) -> Track:
+        return Track.of(line.sweep(weights_of("residual", self.settings.steps), score), score)
 
     def pictures(self, name: str) -> ImageSet:
         """Return a set that is scored, by name."""

@@ -183,8 +183,8 @@ def test_a_stop_ends_with_what_is_done_and_the_next_call_goes_on(asked, training
 
     settings, whole, real = asked(paddings=[0, 4, 8]), [], module.train
 
-    def stopped(method, fit, validation, made, state):
-        for epoch in real(method, fit, validation, made, state):
+    def stopped(method, fit, validation, made, *rest):
+        for epoch in real(method, fit, validation, made, *rest):
             yield epoch
             if made.padding == 4:
                 raise KeyboardInterrupt
@@ -194,7 +194,7 @@ def test_a_stop_ends_with_what_is_done_and_the_next_call_goes_on(asked, training
         rows = ablate(settings)
     assert set(rows["padding"]) == {0}
     assert "Stopped: 1 of 3 runs are done" in capsys.readouterr().out
-    monkeypatch.setattr(module, "train", lambda *a: whole.append(a[-1]) or real(*a))
+    monkeypatch.setattr(module, "train", lambda *a: whole.append(a[4]) or real(*a))
     rows = ablate(settings)
     assert set(rows["padding"]) == {0, 4, 8}
     assert [each.padding for each in trainings] == [0, 4, 4, 8]
@@ -355,7 +355,9 @@ def test_headless_the_slider_is_a_figure_at_the_benchmarks_width(asked, monkeypa
     assert set(added) == {0, 8}
     expected = method.image_program.perturbation().detach().permute(1, 2, 0).numpy()
     np.testing.assert_array_equal(added[8], expected)
-    assert list(example_pictures(rows, settings)) == ["blue", "green", "red", "dim (shift)"]
+    pictures = example_pictures(ablation.BenchmarkData.of(run.settings))
+    assert list(pictures) == ["blue", "green", "red", "dim (shift)"]
+    assert all(pixels[..., i].mean() == pixels.mean((0, 1)).max() for pixels, i in zip(pictures.values(), (2, 1, 0)))
     monkeypatch.setenv("JPY_SESSION_NAME", "x")
     assert isinstance(padding_slider(rows, settings), PaddingSlider)
 

@@ -58,6 +58,7 @@ ROAD = [
     "train",
     "run_folders",
     "runs",
+    "budget",
     "evaluation",
     "results",
     "program_doctor",
@@ -75,6 +76,7 @@ ROAD = [
     "style",
     "radar",
     "workbench",
+    "background",
     "live_figures",
     "plots",
     "report_plots",
@@ -90,6 +92,7 @@ ROAD = [
     "widgets",
     "sweep_widgets",
     "padding_widgets",
+    "train_widgets",
     "reproduce",
     "__main__",
 ]
@@ -102,7 +105,7 @@ HOMES = {
     "plotly": {"style", "plots", "report_plots", "sweep_plots", "sweep_view", "map_plots", "ablation_plots"}
     | {"widgets", "sweep_widgets", "map_widgets", "radar", "live_figures", "compare_plots"},
     "anywidget": {"live_figures"},
-    "ipywidgets": {"widgets", "compare_widgets", "sweep_widgets", "map_widgets", "padding_widgets"},
+    "ipywidgets": {"widgets", "compare_widgets", "sweep_widgets", "map_widgets", "padding_widgets", "train_widgets"},
     "umap": {"feature_map"},
     "papermill": {"reproduce"},
     "nbconvert": {"reproduce"},

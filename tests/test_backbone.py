@@ -1,6 +1,7 @@
 """The frozen encoder: loaded with the right activation, told apart by its fingerprint, refused with what would work."""
 
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import open_clip
@@ -180,3 +181,24 @@ def test_a_canvas_that_is_not_square_is_refused(tower, monkeypatch):
     monkeypatch.setattr(open_clip, "get_model_preprocess_cfg", lambda clip: {**real(clip), "size": (32, 48)})
     with pytest.raises(InputError, match="wants 32 x 48 px; only square"):
         load_backbone(tower("vit"), device="cpu")
+
+
+@torch.no_grad()
+def test_threads_that_share_it_do_not_see_each_others_token_rows(tower):
+    backbone = load_backbone(tower("vit"), device="cpu")
+    tokens = backbone.tokenize(["a red square", "blue"])
+    rows, bias = backbone.token_table + 0.1, backbone.positions[: tokens.shape[1]] * 2
+    own, swapped = backbone.encode_text(tokens), backbone.encode_text(tokens, rows, bias)
+    table, positions = backbone.token_table.clone(), backbone.positions.clone()
+
+    def encode(number: int) -> torch.Tensor:
+        with torch.no_grad():  # it holds for its own thread alone
+            return backbone.encode_text(tokens, *((rows, bias) if number % 2 else ()))
+
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(encode, range(200)))
+        copies = [backbone.token_table.clone() for _ in pool.map(encode, range(8))]
+    for number, features in enumerate(found):
+        torch.testing.assert_close(features, swapped if number % 2 else own)
+    assert all(torch.equal(copy, table) for copy in copies)
+    assert torch.equal(backbone.token_table, table) and torch.equal(backbone.positions, positions)

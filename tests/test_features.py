@@ -1,11 +1,13 @@
 """Features are computed once: the cache's key knows what decides them, and a damaged file is computed again."""
 
+from threading import Thread
+
 import numpy as np
 import pytest
 import torch
 
 from reprog_kit import features as module
-from reprog_kit.features import Head, autocast, batches, content_key, encode, features, head
+from reprog_kit.features import Head, autocast, batches, between_batches, content_key, encode, features, head
 from reprog_kit.image_sets import ImageSet, Rows
 from reprog_kit.parameters import InputError
 from reprog_kit.reprogrammer import Reprogrammer
@@ -194,3 +196,28 @@ def test_bf16_features_are_near_fp32_ones(tiny, data):
     assert rough.dtype == np.float32
     assert rough == pytest.approx(exact, abs=2e-2)
     assert np.abs(rough - exact).max() > 0
+
+
+def test_what_a_thread_does_between_batches_is_its_own_and_may_stop_it(tiny, data):
+    method, seen = ZeroShot(tiny, ["a", "b"]), []
+    count = -(-len(data) // 2)
+
+    def work() -> None:
+        between_batches.set(lambda: seen.append(1))
+        encode(method, data.images_NHWC, batch_size=2)
+
+    thread = Thread(target=work)
+    thread.start()
+    thread.join()
+    encode(method, data.images_NHWC, batch_size=2)
+    assert len(seen) == count > 1
+
+    def stop() -> None:
+        seen.append(1)
+        raise KeyboardInterrupt
+
+    token = between_batches.set(stop)
+    with pytest.raises(KeyboardInterrupt):
+        encode(method, data.images_NHWC, batch_size=2)
+    between_batches.reset(token)
+    assert len(seen) == count + 1

@@ -297,6 +297,60 @@ def test_ctrl_c_after_an_epoch_leaves_a_usable_run_that_goes_on(colours, tmp_pat
     assert_same(train_run(colours(epochs=3)), unbroken)
 
 
+class Steps:
+    """A progress bar that counts, and presses Ctrl-C at a step."""
+
+    def __init__(self, stop_at: int | None = None):
+        self.stop_at, self.calls, self.at, self.texts = stop_at, [], 0, []
+
+    def __call__(self, total: int, done: int) -> "Steps":
+        self.calls.append((total, done))
+        self.at = done
+        return self
+
+    def __enter__(self) -> "Steps":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.calls.append("closed")
+
+    def update(self) -> None:
+        self.at += 1
+        if self.at == self.stop_at:
+            raise KeyboardInterrupt
+
+    def set_postfix_str(self, text: str) -> None:
+        self.texts.append(text)
+
+
+def test_progress_is_told_every_step_and_may_stop_and_the_run_goes_on(colours, tmp_path, capsys):
+    unbroken = train_run(colours(epochs=3, runs=str(tmp_path / "unbroken")))
+    capsys.readouterr()
+    steps, said = Steps(stop_at=5), []  # three steps an epoch
+    run = train_run(colours(epochs=3), steps, said.append)
+    assert steps.calls == [(9, 0), "closed"] and len(steps.texts) == 1
+    assert steps.texts[0].startswith("loss ") and "images/s, validation " in steps.texts[0]
+    assert len(run.history) == 1 and "stopped after 1 of 3 epochs" in said[0]
+    steps = Steps()
+    assert_same(train_run(colours(epochs=3), steps, said.append), unbroken)
+    assert steps.calls == [(9, 3), "closed"] and steps.at == 9 and len(steps.texts) == 2
+    train_run(colours(epochs=3), Steps(stop_at=1), said.append)
+    assert len(said) == 2 and "is finished already" in said[1]
+    with pytest.raises(KeyboardInterrupt):
+        train_run(colours(epochs=3, seed=2), Steps(stop_at=2), said.append)
+    assert not list((tmp_path / "runs").glob("*-s2"))
+    assert capsys.readouterr().out == ""
+
+
+def test_a_loaded_backbone_is_used_and_stays_as_it_was(colours, tmp_path, tower):
+    backbone = module.load_backbone(tower("vit"), device="cpu")
+    before = {name: value.clone() for name, value in backbone.state_dict().items()}
+    for method in ("reprogrammer", "fine_tune", "coop"):
+        own = train_run(colours(method=method, runs=str(tmp_path / "own")))
+        assert_same(train_run(colours(method=method), backbone=backbone), own)
+    assert all(torch.equal(value, before[name]) for name, value in backbone.state_dict().items())
+
+
 def test_ctrl_c_in_the_first_epoch_leaves_nothing(colours, tmp_path, monkeypatch):
     interrupt(monkeypatch, after=0)
     with pytest.raises(KeyboardInterrupt):
