@@ -42,17 +42,17 @@ def project(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("project")
     for folder in ("notebooks", "params"):
         shutil.copytree(project_root() / folder, root / folder)
-    path = root / "notebooks" / "train.ipynb"
-    notebook = nbformat.read(path, as_version=4)
-    for name, value in QUICK.items():
-        notebook.cells[1].source = re.sub(rf"({name}: \w+) = None", rf"\1 = {value}", notebook.cells[1].source)
-    nbformat.write(notebook, path)
-    path = root / "notebooks" / "padding_ablation.ipynb"
-    notebook = nbformat.read(path, as_version=4)
-    given = {**QUICK, "limit": 30, "epochs": 1, "batch_size": 10, "paddings": [0, 4, 16]}
-    for name, value in given.items():
-        notebook.cells[1].source = re.sub(rf"({name}: \w+) = None", rf"\1 = {value}", notebook.cells[1].source)
-    nbformat.write(notebook, path)
+    given = {
+        "train": QUICK,
+        "padding_ablation": {**QUICK, "limit": 30, "epochs": 1, "batch_size": 10, "paddings": [0, 4, 16]},
+        "explore": {"limit": 60, "alpha": 0.2},
+    }
+    for name, values in given.items():
+        path = root / "notebooks" / f"{name}.ipynb"
+        notebook = nbformat.read(path, as_version=4)
+        for key, value in values.items():
+            notebook.cells[1].source = re.sub(rf"({key}: \w+) = None", rf"\1 = {value}", notebook.cells[1].source)
+        nbformat.write(notebook, path)
     return root
 
 
@@ -114,6 +114,11 @@ def run_all(browser, lab: str, notebook: str):
     """Open a notebook, run every cell, wait until the last is done; return the page and the errors it shows."""
     page = browser.new_page(viewport={"width": 1366, "height": 900})
     page.goto(f"{lab}/doc/tree/notebooks/{notebook}.ipynb?token={TOKEN}&reset", wait_until="domcontentloaded")
+    return page, run_cells(page)
+
+
+def run_cells(page) -> list[str]:
+    """Run every cell of an opened notebook, wait until the last is done; return the errors it shows."""
     page.wait_for_function("window.jupyterapp !== undefined", timeout=120_000)
     page.evaluate("window.jupyterapp.restored.then(() => true)")
     page.wait_for_function(
@@ -128,7 +133,7 @@ def run_all(browser, lab: str, notebook: str):
         timeout=240_000,
     )
     page.wait_for_timeout(1500)
-    return page, page.locator(".jp-mod-error, [data-mime-type='application/vnd.jupyter.stderr']").all_inner_texts()
+    return page.locator(".jp-mod-error, [data-mime-type='application/vnd.jupyter.stderr']").all_inner_texts()
 
 
 def _screenshots(page, name: str) -> None:
@@ -227,3 +232,87 @@ def _a_key_on_the_slider_changes_the_numbers(page) -> None:
     if "SHOT_DIR" in os.environ:
         page.screenshot(path=Path(os.environ["SHOT_DIR"]) / "residual_sweep-moved.png")
     assert page.locator(".barlayer .bartext").all_text_contents() != before
+
+
+def test_the_workbench_follows_every_hand(browser, lab, tmp_path):
+    page, errors = run_all(browser, lab, "explore")
+    assert errors == []
+    _alpha_moves_every_figure(page)
+    _padding_moves_the_preview(page)
+    _an_uploaded_picture_is_inspected(page, tmp_path)
+    _train_goes_on_over_a_reload_and_stops(page)
+    for theme, width in (("JupyterLab Light", 1366), ("JupyterLab Dark", 1800)):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.evaluate("name => window.jupyterapp.commands.execute('apputils:change-theme', {theme: name})", theme)
+        page.wait_for_timeout(1500)
+        _screenshots(page, f"explore-{width}")
+    page.close()
+
+
+def _alpha_moves_every_figure(page) -> None:
+    page.wait_for_function("document.querySelectorAll('[data-at]').length === 3", timeout=60_000)
+    handle = page.locator(".widget-slider", has_text="alpha").locator(".noUi-handle")
+    handle.scroll_into_view_if_needed()
+    drawn = """() => [...document.querySelectorAll('[data-at]')].map(
+        e => [...e.querySelectorAll('.scatterlayer')].map(s => s.innerHTML).join())"""
+    before = page.evaluate(drawn)
+    page.get_by_text(re.compile("^alpha 0.2 – residual")).wait_for()
+    handle.focus()
+    for _ in range(20):
+        handle.press("ArrowRight")
+    page.get_by_text(re.compile("^alpha 0.4 – residual.*ID accuracy")).wait_for(timeout=20_000)
+    page.wait_for_function("[...document.querySelectorAll('[data-at]')].every(e => e.dataset.at === '40')")
+    after = page.evaluate(drawn)
+    assert len(before) == 3 and all(old != new for old, new in zip(before, after))
+
+
+def _padding_moves_the_preview(page) -> None:
+    handle = page.locator(".widget-slider", has_text="padding, px").locator(".noUi-handle")
+    handle.scroll_into_view_if_needed()
+    pictures = page.locator(".jupyter-widgets img")
+    before = [picture.get_attribute("src") for picture in pictures.all()]
+    page.get_by_text("4 px, as trained.", exact=True).wait_for()
+    handle.focus()
+    handle.press("ArrowLeft")
+    page.get_by_text("3 px: the nearest run has 4 px, shown are its outer 3.", exact=True).wait_for(timeout=20_000)
+    after = [picture.get_attribute("src") for picture in pictures.all()]
+    assert before[0] == after[0] and before[1] != after[1] and before[2] != after[2]
+
+
+def _an_uploaded_picture_is_inspected(page, folder: Path) -> None:
+    from PIL import Image
+
+    Image.new("RGB", (90, 60), (200, 30, 30)).save(folder / "red.png")
+    (folder / "notes.png").write_text("no picture")
+    shown = page.get_by_text(re.compile(r"^inverted|^printed, picture 0 of"))
+    shown.wait_for(timeout=60_000)
+    upload = page.locator("input[type=file]")
+    upload.set_input_files(folder / "notes.png")
+    page.get_by_text(re.compile(r"notes\.png \(10 bytes\) is no picture that can be read")).wait_for(timeout=20_000)
+    assert shown.count() == 1
+    upload.set_input_files(folder / "red.png")
+    page.get_by_text("your picture red.png").wait_for(timeout=60_000)
+    assert shown.count() == 0
+
+
+def _train_goes_on_over_a_reload_and_stops(page) -> None:
+    status = page.locator(".widget-html [role=status]")
+    page.locator(".widget-dropdown", has_text="budget").locator("select").select_option("the benchmark's epochs")
+    page.get_by_role("button", name="Train").click()
+    page.wait_for_function(
+        "/Epoch [0-9]+ of 20/.test(document.querySelector('[role=status]').textContent)", timeout=60_000
+    )
+    assert page.get_by_role("button", name="Train").is_disabled()
+    page.reload(wait_until="domcontentloaded")
+    assert run_cells(page) == []
+    page.wait_for_function(
+        "!/^Train /.test(document.querySelector('[role=status]').textContent)"
+    )  # no offer: it is there
+    if page.get_by_role("button", name="Stop").is_enabled():
+        page.get_by_role("button", name="Stop").click()
+    page.wait_for_function(
+        "/In the comparison: /.test(document.querySelector('[role=status]').textContent)", timeout=90_000
+    )
+    assert "3 px of border" in status.inner_text() and page.get_by_role("button", name="Train").is_enabled()
+    legend = "[...document.querySelectorAll('[data-at] .legendtext')].map(e => e.textContent)"
+    assert any("padding 3" in name for name in page.evaluate(legend))

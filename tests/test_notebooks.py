@@ -10,7 +10,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from reprog_kit.explore_settings import AblationSettings, SweepSettings, UmapSettings
+from reprog_kit.explore_settings import AblationSettings, ExploreSettings, SweepSettings, UmapSettings
 from reprog_kit.settings import EvaluateSettings, ReportSettings, TrainSettings, project_root
 
 NOTEBOOKS = sorted((project_root() / "notebooks").glob("*.ipynb"))
@@ -41,6 +41,7 @@ def test_has_title_then_parameters_then_settings_and_no_outputs(path):
         ("residual_sweep", SweepSettings),
         ("umap", UmapSettings),
         ("padding_ablation", AblationSettings),
+        ("explore", ExploreSettings),
     ],
 )
 def test_parameters_cell_lists_exactly_the_settings_in_a_form_papermill_reads(name, settings):
@@ -102,6 +103,24 @@ def test_headless_notebooks_hold_no_widget_state_and_show_the_progress(executed)
     texts = [p.read_text() for p in sorted((runs / "notebooks").glob("*.ipynb"))]
     assert len(texts) == 2 and not any("application/vnd.jupyter.widget" in t for t in texts)
     assert any("images/s" in t for t in texts)
+
+
+@pytest.mark.notebook
+@pytest.mark.xdist_group("notebooks")
+def test_the_workbench_stands_still_headless_and_trains_nothing(executed, tmp_path):
+    from reprog_kit.reproduce import run_notebook
+
+    runs, _ = executed
+    before = {path.name for path in runs.iterdir()}
+    given = {"runs": str(runs), "limit": 60, "alpha": 0.25, "score": "energy", "steps": 5, "padding": 3}
+    out = run_notebook("explore", tmp_path / "explore.ipynb", **given)
+    outputs = [output for cell in _cells(out) if cell.cell_type == "code" for output in cell.outputs]
+    kinds = [kind for output in outputs for kind in output.get("data", {})]
+    assert not any("widget" in kind for kind in kinds)
+    assert kinds.count("application/vnd.plotly.v1+json") == 5  # the border; three of all methods; one picture
+    text = "".join(output.get("text", "") for output in outputs)
+    assert "-p padding 3" in text and "-p alpha 0.25 -p score energy" in text
+    assert {path.name for path in runs.iterdir()} == before
 
 
 @pytest.mark.slow
