@@ -20,8 +20,8 @@ from .plots import tokens_moved
 from .seen import Seen
 from .workbench import Workbench
 
-# px: the pictures stand over score and tokens, which fills 1,000; the answers fit beside them in 1,800.
-_WIDE = {"pictures": 920, "id_score": 490, "tokens": 420, "answers": 620}
+# px: the pictures over score and tokens fit JupyterLab's window of 1,000, which leaves 832; the answers beside, 1,800.
+_WIDE = {"pictures": 828, "id_score": 430, "tokens": 390, "answers": 620}
 _ACROSS = {"flex_flow": "row wrap", "grid_gap": "8px", "align_items": "center"}
 
 
@@ -56,13 +56,14 @@ class Inspector(VBox):
         self.inspection: Inspection | None = None
         self._seen: Seen | None = None
         self._picked: tuple = ()
-        self._file, self._tokens_of = "what was uploaded", None
+        self._file, self._tokens_of = "", None
         self._places = {name: Box() for name in _WIDE}
-        self._said = HTML()
-        below = Box([self._places["id_score"], self._places["tokens"]], layout=Layout(**_ACROSS))
-        left = VBox([self._places["pictures"], below], layout=Layout(width="930px"))
+        self._said, self._refused = HTML(), HTML()
+        below = Box([self._places["id_score"], self._places["tokens"]], layout=Layout(flex_flow="row wrap"))
+        left = VBox([self._places["pictures"], below], layout=Layout(width="832px"))
         side_by_side = Layout(flex_flow="row wrap", align_items="flex-start")
-        super().__init__([*self._controls(), self._said, Box([left, self._places["answers"]], layout=side_by_side)])
+        shown = Box([left, self._places["answers"]], layout=side_by_side)
+        super().__init__([*self._controls(), self._refused, self._said, shown])
         self.set = first_set(bench)
         self._links = [link((self, "set"), (self._sets, "value")), link((self, "number"), (self._which, "value"))]
         self._line_link = link((bench, "chosen"), (self._line, "value"))
@@ -92,12 +93,12 @@ class Inspector(VBox):
         if not change["new"]:
             return
         (file,) = change["new"]
-        self._file = file["name"]
+        self._file, self._refused.value = file["name"], ""
         try:
             self.uploaded = bytes(file["content"])
         except TraitError as error:
-            self._said.value = f"<p>{escape(str(error))}</p>"
-        self._file = "what was uploaded"
+            self._refused.value = f"<p>⚠ {escape(str(error))}</p>"
+        self._file = ""
         self.upload.value = ()  # the same file may be chosen again
 
     @validate("uploaded")
@@ -111,8 +112,8 @@ class Inspector(VBox):
             return next(squares(content, self.bench.data.benchmark.side))[0]
         except InputError:
             raise TraitError(
-                f"{self._file} ({len(content):,} bytes) is no picture that can be read, and what was shown stays. "
-                "Choose a PNG, a JPEG or another format that Pillow reads."
+                f"{self._file or 'what was uploaded'} ({len(content):,} bytes) is no picture that can be read, and "
+                "what was shown stays. Choose a PNG, a JPEG or another format that Pillow reads."
             ) from None
 
     @validate("set")
@@ -148,22 +149,23 @@ class Inspector(VBox):
             return
         self._picked = picked
         if self.uploaded:
-            picture, label, said = self._decoded(self.uploaded), None, f"{self._file}, uploaded"
+            picture, label, said = self._decoded(self.uploaded), None, f"your picture {self._file}"
         else:
             data = self.bench.pictures(self.set)
             picture, label = np.array(data.images_NHWC[self.number]), int(data.labels_N[self.number])
             said = f"{self.set}, picture {self.number} of {len(data)}"
         self._seen = Seen(self.bench, picture, label)
         said = f"{said}: {self._seen.label}" if self._seen.label else said
-        self._said.value = f"<p>{escape(said)}</p>"
+        self._said.value, self._refused.value = f"<p>{escape(said)}</p>", ""
         self.render()
 
     def render(self) -> None:
         """Draw anew what another picture, line, detector or alpha changes."""
         before, now = self.inspection, inspect(self.bench, self._seen)
         self.inspection = now
-        same = before is not None and (before.seen_SSC is now.seen_SSC and before.gradient_SS is now.gradient_SS)
-        self._draw("pictures", heading(now, _WIDE["pictures"]) if same else pictures(now, _WIDE["pictures"]), same)
+        # The gradient is kept, so the same one means that of these pictures only the title may change.
+        same = before is not None and before.name == now.name and before.gradient_SS is now.gradient_SS
+        self._draw("pictures", (heading if same else pictures)(now, _WIDE["pictures"]), same)
         self._draw("answers", answers(now, _WIDE["answers"]))
         self._draw("id_score", id_score(now, _WIDE["id_score"]))
         line = self.bench.lines[now.name]

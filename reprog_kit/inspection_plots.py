@@ -22,7 +22,7 @@ def finding(inspection: Inspection) -> str:
     found, border = inspection, inspection.border
     wrong = "" if found.label in (None, found.answer) else f" (it is {found.label})"
     mixed = f" at alpha {found.alpha:.2f}" if found.method == "residual" else ""
-    answer = f"{found.name[:1].upper()}{found.name[1:]}{mixed}: {found.answer}{wrong}"
+    answer = f"{_short(found.name[:1].upper() + found.name[1:])}{mixed}: {found.answer}{wrong}"
     if border is None:
         own = found.answers.loc[found.answers["line"] == found.name, "probability"].iloc[0]
         return f"{answer}, P = {own:.2f}; it has no border"
@@ -32,6 +32,11 @@ def finding(inspection: Inspection) -> str:
         f"{answer}. {100 * border.gradient:.0f}% of the gradient lies on the border ({100 * border.area:.0f}% of the "
         f"area); without it P({found.answer}) {change}"
     )
+
+
+def _short(name: str) -> str:
+    """Return a line's name with its middle left out, if it is long: lines differ at both ends."""
+    return name if len(name) <= 44 else f"{name[:24].rstrip()} … {name[-16:].lstrip()}"
 
 
 def _moves(kept: float, removed: float) -> str:
@@ -44,8 +49,8 @@ def pictures(inspection: Inspection, width: int | None = None) -> go.Figure:
     The dashed line is the border's inner edge. The strongest hundredth of the gradient has the brightest colour alike.
     """
     side, border = len(inspection.gradient_SS), inspection.border
-    whose = " (reprogrammer)" if inspection.method == "residual" else ""
-    titles = ("the picture on its canvas", "what the encoder sees", f"the answer's gradient{whose}")
+    whose = "the reprogrammer's" if inspection.method == "residual" else "the answer's"
+    titles = ("the picture on its canvas", "what the encoder sees", f"{whose} gradient")
     figure = make_subplots(1, 3, subplot_titles=titles, horizontal_spacing=0.03)
     figure.add_image(source=data_uri(inspection.picture_SSC), row=1, col=1, hoverinfo="skip")
     figure.add_image(source=data_uri(inspection.seen_SSC), row=1, col=2, hoverinfo="skip")
@@ -76,12 +81,15 @@ def _titled(figure: go.Figure, inspection: Inspection, width: int | None) -> go.
 
 
 def answers(inspection: Inspection, width: int | None = None) -> go.Figure:
-    """Return every line's likeliest classes as bars in its method's colour; ✓ marks the true class, where known."""
+    """Return every line's likeliest classes as bars in its method's colour; ✓ marks the true class, where known.
+
+    Below a line's name stand the picture's ID score and the share of the ID test pictures that have a lower one.
+    """
     table, label = inspection.answers, inspection.label
     at, rows, ticks = 0.0, [], []
     for name, part in table.groupby("line", sort=False):
         rows.append(at + np.arange(len(part)))
-        ticks.append((rows[-1].mean(), "<br>".join(textwrap.wrap(name, 20))))
+        ticks.append((rows[-1].mean(), "<br>".join([*textwrap.wrap(_short(name), 24), _score_of(inspection, name)])))
         at = rows[-1][-1] + 1.8
     shown = zip(table["class"], table["probability"], table["rank"])
     figure = go.Figure()
@@ -96,12 +104,18 @@ def answers(inspection: Inspection, width: int | None = None) -> go.Figure:
     figure.update_yaxes(showgrid=False, zeroline=False)
     figure.update_xaxes(title="probability", range=[0, 1.4], tickvals=[0, 0.25, 0.5, 0.75, 1])
     styled(figure, _agreement(inspection), int(_ROW * at) + 90, width)
-    return figure.update_layout(margin={"l": 150, "t": _under(figure)})
+    return figure.update_layout(margin={"l": 165, "t": _under(figure)})
 
 
 def _under(figure: go.Figure) -> int:
     """Return the px that a title takes over a panel without one of its own."""
     return 30 + 22 * (figure.layout.title.text.count("<br>") + 1)
+
+
+def _score_of(inspection: Inspection, name: str) -> str:
+    detector, own = DETECTORS[inspection.score], inspection.scores.loc[name]
+    said = f"no {detector}" if np.isnan(own["score"]) else f"{detector} {own['score']:.2f} > {100 * own['below']:.0f}%"
+    return f"<span style='font-size: 11px; color: #666666'>{said}</span>"
 
 
 def _mark(rank: int, true: bool) -> str:
@@ -137,7 +151,7 @@ def id_score(inspection: Inspection, width: int | None = None) -> go.Figure:
         line={"color": "#000000", "width": 3},
     )  # fmt: skip
     figure.update_layout(barmode="overlay", bargap=0)
-    figure.update_xaxes(title=f"{SCORE_NAMES[found.score]}, {found.name}").update_yaxes(title="% of pictures")
+    figure.update_xaxes(title=f"{SCORE_NAMES[found.score]}<br>{_short(found.name)}").update_yaxes(title="% of pictures")
     title = f"{name} {own['score']:.2f}: higher than {100 * own['below']:.0f}% of the ID pictures"
-    styled(figure, title, 300, width)
-    return figure.update_layout(legend={"y": -0.26}, margin={"t": _under(figure)})
+    styled(figure, title, 340, width)
+    return figure.update_layout(legend={"y": -0.36}, margin={"t": _under(figure)})
