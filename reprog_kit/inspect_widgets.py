@@ -50,6 +50,7 @@ class Inspector(VBox):
     set = Unicode()
     number = Int()
     uploaded = Bytes(None, allow_none=True)
+    _line_link = None
 
     def __init__(self, bench: Workbench):
         self.bench, self.figures = bench, {}
@@ -149,7 +150,7 @@ class Inspector(VBox):
             return
         self._picked = picked
         if self.uploaded:
-            picture, label, said = self._decoded(self.uploaded), None, f"your picture {self._file}"
+            picture, label, said = self._decoded(self.uploaded), None, f"your picture {self._file}".rstrip()
         else:
             data = self.bench.pictures(self.set)
             picture, label = np.array(data.images_NHWC[self.number]), int(data.labels_N[self.number])
@@ -199,9 +200,11 @@ class Inspector(VBox):
 
     def close(self) -> None:
         """Let go of the workbench."""
-        self.bench.unobserve(self._bench_moved, ["chosen", "score", "alpha"])
-        self.bench.unobserve(self._joined, "names")
-        self._line_link.unlink()
+        if self._line_link is not None:
+            self.bench.unobserve(self._bench_moved, ["chosen", "score", "alpha"])
+            self.bench.unobserve(self._joined, "names")
+            self._line_link.unlink()
+            self._line_link = None
         super().close()
 
 
