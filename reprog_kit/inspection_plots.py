@@ -104,7 +104,7 @@ def answers(inspection: Inspection, width: int | None = None) -> go.Figure:
     figure.update_yaxes(showgrid=False, zeroline=False)
     figure.update_xaxes(title="probability", range=[0, 1.4], tickvals=[0, 0.25, 0.5, 0.75, 1])
     styled(figure, _agreement(inspection), int(_ROW * at) + 90, width)
-    return figure.update_layout(margin={"l": 165, "t": _under(figure)})
+    return figure.update_layout(margin={"l": 170, "t": _under(figure)})
 
 
 def _under(figure: go.Figure) -> int:
@@ -114,7 +114,8 @@ def _under(figure: go.Figure) -> int:
 
 def _score_of(inspection: Inspection, name: str) -> str:
     detector, own = DETECTORS[inspection.score], inspection.scores.loc[name]
-    said = f"no {detector}" if np.isnan(own["score"]) else f"{detector} {own['score']:.2f} > {100 * own['below']:.0f}%"
+    said = f"{detector} {own['score']:.2f} > {100 * own['below']:.0f}% of ID"
+    said = f"no {detector}" if np.isnan(own["score"]) else said
     return f"<span style='font-size: 11px; color: #666666'>{said}</span>"
 
 

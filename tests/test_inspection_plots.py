@@ -107,7 +107,7 @@ def test_answers_are_bars_in_the_methods_colours_with_the_true_class_marked(foun
     assert bars.text[0] == "six  0.50"
     assert len(set(bars.y)) == len(ROWS) and list(bars.y) == sorted(bars.y)
     assert list(figure.layout.yaxis.tickvals) == [np.mean(bars.y[i:j]) for i, j in ((0, 2), (2, 4), (4, 7))]
-    assert "residual" in figure.layout.yaxis.ticktext[1] and "MSP 0.71 > 12%" in figure.layout.yaxis.ticktext[1]
+    assert "residual" in figure.layout.yaxis.ticktext[1] and "MSP 0.71 > 12% of ID" in figure.layout.yaxis.ticktext[1]
     low, high = figure.layout.yaxis.range[::-1]
     assert low < min(bars.y) - 0.4 and high > max(bars.y) + 0.4
     assert figure.layout.title.text == "It is seven: 1 of 3 methods say so"
@@ -131,7 +131,7 @@ def test_all_that_agree_are_said_and_a_line_without_the_detector(found):
     scores = found.scores.assign(score=[np.nan, 0.7, 0.6], below=[np.nan, 0.1, 0.2])
     figure = answers(replace(found, label=None, answers=rows, scores=scores, score="knn"))
     assert figure.layout.title.text == "All 3 methods say two"
-    assert "no kNN" in figure.layout.yaxis.ticktext[0] and "kNN 0.70 > 10%" in figure.layout.yaxis.ticktext[1]
+    assert "no kNN" in figure.layout.yaxis.ticktext[0] and "kNN 0.70 > 10% of ID" in figure.layout.yaxis.ticktext[1]
 
 
 def test_the_score_stands_in_the_histograms(found):
