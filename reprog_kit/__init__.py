@@ -54,9 +54,13 @@ _HOME = {
     "padding_table": "ablation_tables",
     "padding_slider": "padding_widgets",
     "training_panel": "train_widgets",
+    "Seen": "seen",
+    "inspect": "inspection",
+    "inspector": "inspect_widgets",
     "sweep_plots": None,
     "map_plots": None,
     "ablation_plots": None,
+    "inspection_plots": None,
 }
 __all__ = list(_HOME)
 

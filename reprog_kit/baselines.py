@@ -96,6 +96,11 @@ class FineTune(ZeroShot):
         return False
 
     @property
+    def encoder(self) -> Backbone:
+        """What encodes the canvas: the backbone with the tuned image tower."""
+        return self.tuned
+
+    @property
     def scale(self) -> float:
         """The backbone's logit scale, or that of the probe from which the head started."""
         return float(self.head_scale)
@@ -113,14 +118,6 @@ class FineTune(ZeroShot):
     def image_state(self) -> dict[str, Tensor]:
         """Return the image tower."""
         return {k: v for k, v in self.program_state().items() if k.startswith("visual.")}
-
-    def image_parts(self) -> list[nn.Module]:
-        """Return the modules that a picture goes through: the tuned image tower."""
-        return [self.tuned.clip.visual]
-
-    def image_features(self, images_BHWC: Tensor) -> Tensor:
-        """Return unit features (B, D) of uint8 pictures, channels last."""
-        return self.tuned.encode_image(self.canvas(images_BHWC))
 
     def class_weights(self, classes: Tensor | None = None) -> Tensor:
         """Return the head's rows (C, D) of these classes (all by default), in units of `scale`."""

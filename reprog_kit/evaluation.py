@@ -90,7 +90,11 @@ class Evaluation:
         if isinstance(self.method, FineTune) and "wise_ft" in self.methods:
             self._models["wise_ft"] = self.method.interpolated(settings.wise_weight)
         self._features: dict[tuple[str, str], np.ndarray] = {}
-        self._fitted: dict[tuple[str, str], Callable[[np.ndarray], np.ndarray]] = {}
+        self._fitted: dict[tuple[str, str], tuple[float | None, Callable[[np.ndarray], np.ndarray]]] = {}
+
+    def model(self, method: str) -> ZeroShot:
+        """Return what answers under a method; of a residual, which is two, the reprogrammer."""
+        return self._models["reprogrammer" if method == "residual" else method]
 
     @cached_property
     def heads(self) -> dict[str, Head]:
@@ -170,12 +174,22 @@ class Evaluation:
         """The residual weight that a setting fixes, if any does."""
         return self.run.settings.alpha if self.settings.alpha is None else self.settings.alpha
 
-    def scores(self, method: str, data: ImageSet, score: str | None = None) -> np.ndarray:
-        """Return the ID scores (N,) of a set; larger is more in-distribution."""
-        score = score or self.settings.score
+    def scores(self, method: str, data: ImageSet, score: str | None = None, alpha: float | None = None) -> np.ndarray:
+        """Return the ID scores (N,) of a set; larger is more in-distribution. ``residual`` at an alpha."""
+        return self.scores_of(method, self.features(method, data, alpha), score or self.settings.score, alpha)
+
+    def scores_of(self, method: str, features_ND: np.ndarray, score: str, alpha: float | None = None) -> np.ndarray:
+        """Return the ID scores (N,) of pictures that are in no set, from a method's features (N, D) of them.
+
+        Raises
+        ------
+        InputError
+            If the detector looks at features and cannot be fitted to the training pictures.
+        """
         if score in FEATURE_SCORES:
-            return self._feature_score(method, score)(self.features(method, data))
-        return self.logit_scores(*self.cosines(method, data), score)
+            return self._feature_score(method, score, alpha)(features_ND)
+        found = self.head(method, alpha)
+        return self.logit_scores(found.cosines(features_ND), found.scale, score)
 
     def logit_scores(self, cosines: np.ndarray, scale: float, score: str) -> np.ndarray:
         """Return the ID scores (N,) of similarities (N, C), in the precision that the run's settings ask for."""
@@ -203,11 +217,13 @@ class Evaluation:
         """The training pictures behind the detectors on features."""
         return limited(self.data.train, self.settings.bank)
 
-    def _feature_score(self, method: str, score: str) -> Callable[[np.ndarray], np.ndarray]:
-        key = (method, score)
-        if key not in self._fitted:
-            self._fitted[key] = FEATURE_SCORES[score](self.features(method, self.bank), self.bank.labels_N)
-        return self._fitted[key]
+    def _feature_score(self, method: str, score: str, alpha: float | None) -> Callable[[np.ndarray], np.ndarray]:
+        """Return a detector fitted to a method's features; the last alpha's is kept, as each holds a whole bank."""
+        key, alpha = (method, score), (self.alpha if alpha is None else alpha) if method == "residual" else None
+        if key not in self._fitted or self._fitted[key][0] != alpha:
+            bank_MD = self.features(method, self.bank, alpha)
+            self._fitted[key] = alpha, FEATURE_SCORES[score](bank_MD, self.bank.labels_N)
+        return self._fitted[key][1]
 
     def describe(self) -> str:
         """Return one line on what the figures rest on: run, pictures, seed, device and version."""

@@ -65,7 +65,7 @@ def pretraining_curves(history: Sequence[Mapping]) -> go.Figure:
     return styled(_curves([table], "accuracy", "accuracy over the batch's captions", COLOURS["reprogrammer"]), title)
 
 
-def _png(pixels_HWC: np.ndarray) -> str:
+def data_uri(pixels_HWC: np.ndarray) -> str:
     """Return a picture, floats in [0, 1] or uint8, as a data URI."""
     if pixels_HWC.dtype != np.uint8:
         pixels_HWC = (np.clip(pixels_HWC, 0, 1) * 255).round().astype(np.uint8)
@@ -102,10 +102,12 @@ def program(method: ZeroShot, images_NHWC: np.ndarray, titles: Sequence[str] = (
         vertical_spacing=0.04,
     )
     stretch = 1 / max(float(added.abs().max()), 1 / 255)
-    figure.add_image(source=_png((stretch * added.permute(1, 2, 0).numpy() + 1) / 2), row=1, col=1, hoverinfo="skip")
+    figure.add_image(
+        source=data_uri((stretch * added.permute(1, 2, 0).numpy() + 1) / 2), row=1, col=1, hoverinfo="skip"
+    )
     for row, pictures in enumerate(rows, start=1):
         for col, pixels in enumerate(pictures, start=2):
-            figure.add_image(source=_png(pixels), row=row, col=col, hoverinfo="skip")
+            figure.add_image(source=data_uri(pixels), row=row, col=col, hoverinfo="skip")
     figure.update_xaxes(visible=False).update_yaxes(visible=False)
     level = 255 * added.abs().sum() / max(1, int((added != 0).sum()))
     title = "Above: the picture. Below: what the encoder sees"
@@ -115,24 +117,25 @@ def program(method: ZeroShot, images_NHWC: np.ndarray, titles: Sequence[str] = (
     return styled(figure, f"{title}; {change}", height=360)
 
 
-def nothing(title: str) -> go.Figure:
+def nothing(title: str, width: int | None = None) -> go.Figure:
     """Return a title in the place of a figure that this run cannot have."""
-    figure = styled(go.Figure(), title, height=110)
+    figure = styled(go.Figure(), title, 110, width)
     return figure.update_xaxes(visible=False).update_yaxes(visible=False)
 
 
 @torch.inference_mode()
-def tokens_moved(method: ZeroShot, most: int = 20) -> go.Figure:
+def tokens_moved(method: ZeroShot, most: int = 20, width: int | None = None) -> go.Figure:
     """Return how far the text program moved each token it owns, relative to the token's length."""
     if getattr(method, "text_program", None) is None:
-        return nothing("This run has no text program")
+        return nothing("This run has no text program", width)
     moved = method.text_program.moved(method.backbone).cpu().numpy()
     order = np.argsort(-moved)[:most]
     decode = method.backbone.tokenizer.decode
     names = [decode([int(method.text_program.used_V[i])]).strip() for i in order]
     figure = go.Figure(go.Bar(x=names, y=100 * moved[order], marker_color=COLOURS["reprogrammer"]))
     figure.update_xaxes(title="token", type="category").update_yaxes(title="moved, % of its length")
-    return styled(figure, f"The text program moved “{names[0]}” most: {100 * moved[order[0]]:.0f}% of its length", 320)
+    title = f"The text program moved “{names[0]}” most: {100 * moved[order[0]]:.0f}% of its length"
+    return styled(figure, title, 320, width)
 
 
 def comparison(rows: pd.DataFrame | Sequence[Mapping], score: str = "msp") -> go.Figure:

@@ -5,11 +5,13 @@ Shapes: B pictures, S canvas side in px, P border pixels, V token rows.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from html import escape
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from .image_program import border_mask
 from .image_sets import ImageSet
@@ -120,12 +122,25 @@ def _border(method: Reprogrammer, data: ImageSet, settings: TrainSettings, figur
 
 def border_gradient_share(method: Reprogrammer, images_BHWC, labels_B, settings: TrainSettings) -> float:
     """Return the share, 0 to 1, of the absolute gradient of the loss by the canvas' pixels that lies on the border."""
-    canvas = method.canvas(images_BHWC).detach().requires_grad_(True)
-    loss = method.feature_loss(method.backbone.encode_image(canvas), labels_B, settings)
-    (gradient,) = torch.autograd.grad(loss, canvas)
-    border = border_mask(method.backbone.side, method.padding).to(gradient.device)
-    total = gradient.abs().sum().item()
-    return gradient.abs()[:, :, border].sum().item() / total if total else 0.0
+    gradient = canvas_gradient(method, images_BHWC, lambda found: method.feature_loss(found, labels_B, settings))
+    return border_share(gradient.abs().sum(dim=(0, 1)), method.padding)
+
+
+def canvas_gradient(method: ZeroShot, images_BHWC: Tensor, of: Callable[[Tensor], Tensor]) -> Tensor:
+    """Return the gradient (B, 3, S, S), by what the encoder sees, of a number that follows from the image features.
+
+    Nothing is added to any parameter's own gradient, so that a training may go on at the same time.
+    """
+    with torch.enable_grad():
+        canvas = method.canvas(images_BHWC).detach().requires_grad_(True)
+        return torch.autograd.grad(of(method.encoder.encode_image(canvas)), canvas)[0]
+
+
+def border_share(values_SS: Tensor, padding: int) -> float:
+    """Return the share, 0 to 1, of non-negative values on a canvas that lies on a border of so many px."""
+    total = values_SS.sum().item()
+    border = border_mask(len(values_SS), padding).to(values_SS.device)
+    return values_SS[border].sum().item() / total if total else 0.0
 
 
 def _tokens(method: Reprogrammer, figures: dict, warnings: list) -> None:

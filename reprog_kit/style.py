@@ -25,12 +25,12 @@ COLOURS = {
 }
 
 
-def styled(figure: go.Figure, title: str, height: int = 380) -> go.Figure:
-    """Give a figure its title, wrapped to a notebook's width, and the look that all figures share."""
+def styled(figure: go.Figure, title: str, height: int = 380, width: int | None = None) -> go.Figure:
+    """Give a figure its title, wrapped to a width in px or a notebook's, and the look that all figures share."""
     # plotly's own default in a kernel shows in JupyterLab, but not in the HTML that nbconvert makes of a headless run.
     if pio.renderers.default == "plotly_mimetype" and not in_jupyterlab():
         pio.renderers.default = "plotly_mimetype+notebook"
-    lines = textwrap.wrap(title, 118, break_on_hyphens=False)
+    lines = textwrap.wrap(title, 118 if width is None else int(width / 8.5), break_on_hyphens=False)
     figure.update_layout(
         title={
             "text": "<br>".join(lines),
@@ -44,6 +44,7 @@ def styled(figure: go.Figure, title: str, height: int = 380) -> go.Figure:
             "pad": {"t": 16},
         },
         template="plotly_white",
+        width=width,
         height=height + 22 * (len(lines) - 1),
         margin={"l": 60, "r": 20, "t": 58 + 22 * len(lines), "b": 50},
         legend={"orientation": "h", "y": -0.22, "x": 0},

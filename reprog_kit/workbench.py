@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
 from traitlets import Bunch, Enum, Float, HasTraits, Int, List, TraitError, Unicode, validate
 
 from .backbone import Backbone
@@ -76,6 +77,7 @@ class Workbench(HasTraits):
         self.backbone: Backbone = self.zero_shot.method.backbone
         self.lines: dict[str, Line] = {}
         self._tracks: dict[tuple[str, str], Track] = {}
+        self._id_scores: dict[tuple[str, str], tuple[float | None, np.ndarray]] = {}
         self.join(self.zero_shot)
         evaluations = [self.evaluate(run) for run in found]
         for evaluation in evaluations:
@@ -125,7 +127,9 @@ class Workbench(HasTraits):
         names = [self._name(evaluation, method) for method in methods]
         for name, method in zip(names, methods):
             self.lines[name] = Line(name, method, evaluation)
-            self._tracks = {key: track for key, track in self._tracks.items() if key[0] != name}
+            for kept in (self._tracks, self._id_scores):
+                for key in [key for key in kept if key[0] == name]:
+                    del kept[key]
             self._tracks |= {(name, score): track for (m, score), track in (tracks or {}).items() if m == method}
         order = {"prompt_ensemble": 0.5, **{method: place for place, method in enumerate(NAMES)}}
         before, after = self.names, sorted(self.lines, key=lambda name: order[self.lines[name].method])
@@ -199,6 +203,21 @@ class Workbench(HasTraits):
 
     def _computed(self, line: Line, score: str) -> Track:
         return Track.of(line.sweep(weights_of("residual", self.settings.steps), score), score)
+
+    def id_scores(self, name: str, score: str, alpha: float) -> np.ndarray:
+        """Return the ID scores of the test pictures under a line, ascending; those at the last alpha are kept.
+
+        Raises
+        ------
+        InputError
+            If the detector looks at features and cannot be fitted to the training pictures.
+        """
+        line, kept = self.lines[name], self._id_scores.get((name, score))
+        alpha = alpha if line.moves else None
+        if kept is None or kept[0] != alpha:
+            found_N = line.evaluation.scores(line.method, self.data.test, score, alpha)
+            kept = self._id_scores[name, score] = alpha, np.sort(found_N)
+        return kept[1]
 
     def pictures(self, name: str) -> ImageSet:
         """Return a set that is scored, by name."""

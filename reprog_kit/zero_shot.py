@@ -51,6 +51,11 @@ class ZeroShot(nn.Module):
         return True
 
     @property
+    def encoder(self) -> Backbone:
+        """What encodes the canvas."""
+        return self.backbone
+
+    @property
     def scale(self) -> float:
         """The factor from cosines to logits; the backbone's own, frozen."""
         return self.backbone.scale
@@ -85,7 +90,7 @@ class ZeroShot(nn.Module):
 
     def image_parts(self) -> list[nn.Module]:
         """Return the modules that a picture goes through, image tower first."""
-        return [self.backbone.clip.visual]
+        return [self.encoder.clip.visual]
 
     def prepare(self, data: ImageSet, validation: ImageSet, settings: TrainSettings) -> None:
         """Do what comes before the first step, such as fitting a head on cached features."""
@@ -100,7 +105,7 @@ class ZeroShot(nn.Module):
 
     def image_features(self, images_BHWC: Tensor) -> Tensor:
         """Return unit features (B, D) of uint8 pictures, channels last."""
-        return self.backbone.encode_image(self.canvas(images_BHWC))
+        return self.encoder.encode_image(self.canvas(images_BHWC))
 
     def class_weights(self, classes: Tensor | None = None) -> Tensor:
         """Return unit features (C, D) of the captions of these classes (all by default)."""

@@ -23,7 +23,10 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from reprog_kit.backbone import load_backbone
+from reprog_kit.explore_settings import ExploreSettings
+from reprog_kit.runs import train_run
 from reprog_kit.settings import TrainSettings
+from reprog_kit.workbench import Workbench
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 _VIT = {"image_size": 32, "layers": 2, "width": 32, "patch_size": 8, "head_width": 16}
@@ -182,6 +185,35 @@ def colours(benchmark_file, pictures, tower, tmp_path):
         return TrainSettings.build(**{**quick, **where, **given})
 
     return build
+
+
+@pytest.fixture(scope="session")
+def _joined_bench(pictures, tower, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bench")
+    path = folder / "colours.yaml"
+    path.write_text(
+        "side: 16\n"
+        "id: {train: {kind: folder, path: train}, validation: 0.4, test: {kind: folder, path: test}}\n"
+        "shift: {dim: {kind: folder, path: shift}}\n"
+        "ood: {other: {kind: folder, path: other}, blocks: {kind: generated, name: pixelate, of: test}}\n"
+        'templates: ["a photo of a {}.", "a drawing of a {}."]\n'
+    )
+    where = {"dataset": str(path), "data_root": str(pictures), "runs": str(folder / "runs"), "device": "cpu"}
+    quick = {"model": tower("vit"), "epochs": 2, "batch_size": 6, "precision": "fp32", "keep": "last", **where}
+    border = {"padding": 4, "image_lr": 0.1, "text_lr": 0.005, "warmup_steps": 1}
+    for given in ({"method": "reprogrammer", **border}, {"method": "fine_tune"}, {"method": "linear_probe"}):
+        train_run(TrainSettings.build(**{**quick, "warmup_steps": 1, **given}))
+    return Workbench(ExploreSettings.build(**where, steps=11))
+
+
+@pytest.fixture
+def bench(_joined_bench):
+    """A workbench of the three colours with a reprogrammer, a fine-tuned run and a linear probe, as it was made."""
+    at = {name: getattr(_joined_bench, name) for name in ("alpha", "score", "chosen", "padding")}
+    yield _joined_bench
+    _joined_bench.unobserve_all()
+    for name, value in at.items():
+        setattr(_joined_bench, name, value)
 
 
 class _Server(http.server.SimpleHTTPRequestHandler):
