@@ -51,7 +51,7 @@ class Comparison(ipywidgets.VBox):
         super().__init__([ipywidgets.Box([self.slider, self.lines, self.detectors], layout=row), self.live])
         ipywidgets.jslink((self.slider, "index"), (self.live, "at"))
         self.slider.observe(self._slid, "index")
-        ipywidgets.link((bench, "chosen"), (self.lines, "value"))
+        self._line_link = ipywidgets.link((bench, "chosen"), (self.lines, "value"))
         ipywidgets.link((bench, "score"), (self.detectors, "value"))
         bench.observe(self._moved, "alpha")
         bench.observe(self._joined, "names")
@@ -68,9 +68,9 @@ class Comparison(ipywidgets.VBox):
         self.slider.index = self._place()
 
     def _joined(self, _) -> None:
-        chosen = self.bench.chosen
-        self.lines.options = self.bench.names  # which would choose the first
-        self.bench.chosen = chosen
+        self._line_link.unlink()  # a menu with other options jumps to the first
+        self.lines.options = self.bench.names
+        self._line_link.link()
         self._redraw()
 
     def _redraw(self, _=None) -> None:

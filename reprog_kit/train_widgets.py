@@ -144,6 +144,8 @@ class TrainPanel(VBox):
                 self._names = self.bench.join(self.bench.evaluate(job.state.run))
         except InputError as error:
             return f" It could not join: {error}"
+        if self.bench.lines[self.bench.chosen].evaluation is self.bench.zero_shot:
+            self.bench.settle()  # there was nothing trained to look at before
         return f" In the comparison: {', '.join(self._names)}."
 
     def _draw(self, _) -> None:

@@ -83,8 +83,7 @@ class Workbench(HasTraits):
         for evaluation in evaluations:
             self.join(evaluation)
         self.padding = self._first_padding()
-        self.alpha = self._first_alpha()
-        self.chosen = next((name for name in self.names if self.lines[name].moves), self.names[0])
+        self.settle()
 
     def describe(self) -> str:
         """Return what is compared, on what, as text; and without a run the way to the first."""
@@ -162,12 +161,17 @@ class Workbench(HasTraits):
             name = f"{name}, seed {evaluation.run.settings.seed}"
         return name
 
-    def _first_alpha(self) -> float:
-        """Return the setting, what validation chooses for the last reprogrammer, or 0 without one."""
-        moving = [line for line in self.lines.values() if line.moves]
-        if self.settings.alpha is not None:
-            return self.settings.alpha
-        return float(moving[-1].evaluation.alpha) if moving else 0.0
+    def settle(self) -> None:
+        """Look where a newcomer looks first: at the last residual, with the alpha that validation chooses for it.
+
+        A setting of alpha goes before that; without a reprogrammer it is the last line that joined, and 0.
+        """
+        moving = [name for name, line in self.lines.items() if line.moves]
+        self.chosen = (
+            (moving or list(self.lines))[-1] if len(self.lines) > len(self.zero_shot.methods) else self.names[0]
+        )
+        usual = float(self.lines[moving[-1]].evaluation.alpha) if moving else 0.0
+        self.alpha = usual if self.settings.alpha is None else self.settings.alpha
 
     def _first_padding(self) -> int:
         given = self.settings.padding
