@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from html import escape
 from typing import Any
@@ -12,7 +13,8 @@ from ipywidgets import HTML, BoundedIntText, Box, Button, Dropdown, FileUpload, 
 from traitlets import Bytes, Int, TraitError, Unicode, observe, validate
 
 from .inspection import Inspection, inspect
-from .inspection_plots import answers, heading, id_score, pictures
+from .inspection_plots import answers, id_score, pictures
+from .live_figures import LiveFigures, Moving
 from .padding_view import png
 from .parameters import InputError, in_jupyterlab
 from .pictures import squares
@@ -20,8 +22,10 @@ from .plots import tokens_moved
 from .seen import Seen
 from .workbench import Workbench
 
-# px: the pictures over score and tokens fit JupyterLab's window of 1,000, which leaves 832; the answers beside, 1,800.
-_WIDE = {"pictures": 828, "id_score": 430, "tokens": 390, "answers": 620}
+# px at which a figure is laid out, and below which it goes into a row of its own.
+_WIDE = {"pictures": 740, "id_score": 430, "answers": 560, "tokens": 390}
+_VIEWS = {"pictures": pictures, "id_score": id_score, "answers": answers}
+_REST_S = 0.25  # after a move of alpha
 _ACROSS = {"flex_flow": "row wrap", "grid_gap": "8px", "align_items": "center"}
 
 
@@ -43,7 +47,7 @@ class Inspector(VBox):
         An encoded picture that stands in the place of the set's, until set or number change.
     inspection : Inspection
         What is shown, as arrays.
-    figures : dict of FigureWidget
+    figures : dict of plotly.graph_objects.Figure
         ``pictures``, ``id_score``, ``tokens`` and ``answers``.
     """
 
@@ -53,22 +57,19 @@ class Inspector(VBox):
     _line_link = None
 
     def __init__(self, bench: Workbench):
-        self.bench, self.figures = bench, {}
+        self.bench, self.figures, self._waiting = bench, {}, None
         self.inspection: Inspection | None = None
         self._seen: Seen | None = None
         self._picked: tuple = ()
         self._file, self._tokens_of = "", None
-        self._places = {name: Box() for name in _WIDE}
+        self.live = LiveFigures()
         self._said, self._refused = HTML(), HTML()
-        below = Box([self._places["id_score"], self._places["tokens"]], layout=Layout(flex_flow="row wrap"))
-        left = VBox([self._places["pictures"], below], layout=Layout(width="832px"))
-        side_by_side = Layout(flex_flow="row wrap", align_items="flex-start")
-        shown = Box([left, self._places["answers"]], layout=side_by_side)
-        super().__init__([*self._controls(), self._refused, self._said, shown])
+        super().__init__([*self._controls(), self._refused, self._said, self.live])
         self.set = first_set(bench)
         self._links = [link((self, "set"), (self._sets, "value")), link((self, "number"), (self._which, "value"))]
         self._line_link = link((bench, "chosen"), (self._line, "value"))
-        bench.observe(self._bench_moved, ["chosen", "score", "alpha"])
+        bench.observe(self._bench_moved, ["chosen", "score"])
+        bench.observe(self._alpha_moved, "alpha")
         bench.observe(self._joined, "names")
 
     def _controls(self) -> list[Box]:
@@ -162,35 +163,28 @@ class Inspector(VBox):
 
     def render(self) -> None:
         """Draw anew what another picture, line, detector or alpha changes."""
-        before, now = self.inspection, inspect(self.bench, self._seen)
-        self.inspection = now
-        # The gradient is kept, so the same one means that of these pictures only the title may change.
-        same = before is not None and before.name == now.name and before.gradient_SS is now.gradient_SS
-        self._draw("pictures", (heading if same else pictures)(now, _WIDE["pictures"]), same)
-        self._draw("answers", answers(now, _WIDE["answers"]))
-        self._draw("id_score", id_score(now, _WIDE["id_score"]))
+        self.inspection = now = inspect(self.bench, self._seen)
         line = self.bench.lines[now.name]
         model = line.evaluation.model(line.method)
         if self._tokens_of is not model:
-            self._tokens_of = model
-            self._draw("tokens", tokens_moved(model, 12, _WIDE["tokens"]))
-
-    def _draw(self, name: str, figure: go.Figure, part: bool = False) -> None:
-        """Bring a live figure to what a figure, or a part of one, has; one of other traces takes its place."""
-        live = self.figures.get(name)
-        if live is None or not (part or [t.type for t in live.data] == [t.type for t in figure.data]):
-            self.figures[name] = go.FigureWidget(figure)
-            self._places[name].children = [self.figures[name]]
-            return
-        layout = figure.layout.to_plotly_json()
-        layout.pop("template")  # it stays, and takes a quarter of a second
-        with live.batch_update():
-            for trace, new in zip(live.data, figure.data):
-                trace.update(new.to_plotly_json())
-            live.layout.update(layout)
+            self._tokens_of, self._tokens = model, tokens_moved(model, 12, _WIDE["tokens"])
+        drawn = {name: draw(now, _WIDE[name]) for name, draw in _VIEWS.items()}
+        self.figures = {name: (drawn | {"tokens": self._tokens})[name] for name in _WIDE}
+        for figure in self.figures.values():
+            figure.layout.width = None  # its text is laid out for that width; the figure takes what there is
+        self.live.show([Moving(figure, width=_WIDE[name]) for name, figure in self.figures.items()], [])
 
     def _bench_moved(self, _) -> None:
         self.render()
+
+    def _alpha_moved(self, _) -> None:
+        """Draw anew once alpha rests: while it moves, the browser has the comparison to draw."""
+        if self._waiting:
+            self._waiting.cancel()
+        try:
+            self._waiting = asyncio.get_running_loop().call_later(_REST_S, self.render)
+        except RuntimeError:  # no kernel
+            self.render()
 
     def _joined(self, _) -> None:
         self._line_link.unlink()  # a menu with other options jumps to the first
@@ -201,7 +195,8 @@ class Inspector(VBox):
     def close(self) -> None:
         """Let go of the workbench."""
         if self._line_link is not None:
-            self.bench.unobserve(self._bench_moved, ["chosen", "score", "alpha"])
+            self.bench.unobserve(self._bench_moved, ["chosen", "score"])
+            self.bench.unobserve(self._alpha_moved, "alpha")
             self.bench.unobserve(self._joined, "names")
             self._line_link.unlink()
             self._line_link = None

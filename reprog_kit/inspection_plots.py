@@ -68,15 +68,6 @@ def pictures(inspection: Inspection, width: int | None = None) -> go.Figure:
     for col, shade in ((2, "#000000"), (2, "#FFFFFF"), (3, "#FFFFFF")):  # black and white is seen on any picture
         line = {"color": shade, "width": 1.5 if border else 0, "dash": "solid" if shade == "#000000" else "dash"}
         figure.add_shape(type="rect", line=line, row=1, col=col, **edges)
-    return _titled(figure, inspection, width)
-
-
-def heading(inspection: Inspection, width: int | None = None) -> go.Figure:
-    """Return the title of `pictures` alone, over nothing: what alpha changes of it while the answer stays."""
-    return _titled(go.Figure(), inspection, width)
-
-
-def _titled(figure: go.Figure, inspection: Inspection, width: int | None) -> go.Figure:
     return styled(figure, finding(inspection), 340, width).update_layout(margin={"l": 10, "b": 16})
 
 

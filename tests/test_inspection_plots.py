@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from reprog_kit.inspection import Border, Inspection
-from reprog_kit.inspection_plots import answers, finding, heading, id_score, pictures
+from reprog_kit.inspection_plots import answers, finding, id_score, pictures
 from reprog_kit.plots import nothing
 from reprog_kit.style import COLOURS
 
@@ -85,13 +85,6 @@ def test_the_pictures_are_the_arrays_and_the_border_is_outlined(found):
     assert all(shape.line.width == 0 for shape in bare.layout.shapes) and len(bare.layout.shapes) == 3
     assert bare.data[2].zmax == 1
     assert bare.layout.annotations[2].text == "the answer's gradient"
-
-
-def test_the_heading_is_the_pictures_title_alone(found):
-    whole, alone = pictures(found, 400), heading(found, 400)
-    assert len(alone.data) == 0
-    for name in ("title", "height", "width", "margin"):
-        assert alone.layout[name] == whole.layout[name]
 
 
 def test_answers_are_bars_in_the_methods_colours_with_the_true_class_marked(found):
