@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
-from .budget import fitted, pace, spoken, told
+from .budget import fitted, pace, spoken, told, warmed
 from .evaluation import FOLLOWS, Evaluation
 from .features import between_batches
 from .ledger import NAMES
@@ -129,7 +129,7 @@ class Job:
 
     def _within_budget(self) -> TrainSettings:
         if math.isinf(self.seconds):
-            return self.asked
+            return warmed(self.asked, len(self.bench.data.train))
         self._tell("measuring", text=f"{self.what}: measuring how fast it is on this machine.")
         speed = pace(self.bench.backbone, self.bench.data, self.asked)
         found = fitted(self.asked, speed, self.seconds)

@@ -169,7 +169,7 @@ def fitted(settings: TrainSettings, speed: Pace, seconds: float) -> TrainSetting
         return speed.seconds(epochs, settings.batch_size, limit) <= seconds
 
     if fits(settings.epochs):
-        return settings
+        return warmed(settings, speed.pictures) if speed.step_s else settings
     epochs = max(filter(fits, rungs(settings.epochs)), default=1) if speed.step_s else settings.epochs
     limit = None
     if not fits(epochs):
@@ -191,6 +191,12 @@ def _shortened(settings: TrainSettings, epochs: int, limit: int | None, speed: P
         total = epochs * math.ceil(min(speed.pictures, limit or speed.pictures) / settings.batch_size)
         changed["warmup_steps"] = min(settings.warmup_steps, total // 3)
     return settings.model_copy(update=changed)
+
+
+def warmed(settings: TrainSettings, pictures: int) -> TrainSettings:
+    """Return settings whose warm-up is shorter than the run on so many pictures: a third of it, where it was not."""
+    total = settings.epochs * math.ceil(pictures / settings.batch_size)
+    return settings.model_copy(update={"warmup_steps": total // 3}) if settings.warmup_steps >= total else settings
 
 
 def told(asked: TrainSettings, got: TrainSettings, speed: Pace) -> str:

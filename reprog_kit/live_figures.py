@@ -49,7 +49,7 @@ class Moving:
         return {**plain, "traces": self.traces, "frames": self.frames, "width": self.width}
 
 
-# Each figure's element says at which place it stands (data-at) once it is drawn there.
+# A figure's element says whether it moves, and at which place it stands (data-at) once it is drawn there.
 _DRAW = """
 function draw(model, row) {
   const figures = model.get('figures');
@@ -58,6 +58,7 @@ function draw(model, row) {
   figures.forEach(({width}, i) => { row.children[i].style.cssText = `flex: ${width} 1 ${width}px; min-width: 0`; });
   figures.forEach((figure, i) => {
     const to = row.children[i];
+    to.dataset.moves = figure.traces.length > 0;
     const looks = {responsive: true, displaylogo: false};
     Plotly.react(to, figure.data, figure.layout, looks).then(() => move(model, row, i));
   });

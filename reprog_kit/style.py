@@ -14,6 +14,7 @@ from .parameters import in_jupyterlab
 # Okabe and Ito's colours, told apart by colour-blind readers; a method keeps its colour in every figure.
 COLOURS = {
     "zero_shot": "#7F7F7F",
+    "prompt_ensemble": "#7F7F7F",  # zero-shot's with more captions
     "reprogrammer": "#0072B2",
     "residual": "#009E73",
     "linear_probe": "#E69F00",

@@ -7,7 +7,7 @@ import pytest
 
 from reprog_kit import budget
 from reprog_kit.backbone import load_backbone
-from reprog_kit.budget import Pace, fitted, measured, pace, rungs, spoken, told
+from reprog_kit.budget import Pace, fitted, measured, pace, rungs, spoken, told, warmed
 from reprog_kit.datasets import BenchmarkData
 from reprog_kit.features import between_batches
 from reprog_kit.parameters import InputError
@@ -87,11 +87,18 @@ def test_whatever_the_speed_a_fitted_run_is_accepted_within_the_budget_and_never
         assert 1 <= found.epochs <= made.epochs and found.warmup_steps <= made.warmup_steps
         assert found.limit is None or min(pictures, max(made.batch_size, classes)) <= found.limit <= pictures
         if (found.epochs, found.limit) == (made.epochs, made.limit):
-            assert found == made
+            assert found == (warmed(made, pictures) if speed.step_s else made)
         elif speed.step_s:
             assert steps_per_epoch(count, found) >= 1
         assert found.epochs == made.epochs or found.limit == made.limit or found.epochs == 1
     assert 0 < refused < 1000
+
+
+def test_a_warm_up_that_is_longer_than_the_run_is_a_third_of_it():
+    made = asked(warmup_steps=20)
+    speed = Pace(pictures=60, held_out=60, classes=10, ahead_s=0.0, step_s=0.01, after_s=0.0)
+    assert fitted(made, speed, 100).warmup_steps == warmed(made, 60).warmup_steps == 6  # of 20 steps
+    assert warmed(made, 65) is made  # of 40
 
 
 def test_a_method_without_steps_keeps_its_settings_and_is_cut_in_pictures():
