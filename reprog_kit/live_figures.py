@@ -59,8 +59,7 @@ function draw(model, row) {
   figures.forEach((figure, i) => {
     const to = row.children[i];
     to.dataset.moves = figure.traces.length > 0;
-    const looks = {responsive: true, displaylogo: false};
-    Plotly.react(to, figure.data, figure.layout, looks).then(() => move(model, row, i));
+    Plotly.react(to, figure.data, figure.layout, {displaylogo: false}).then(() => move(model, row, i));
   });
 }
 function move(model, row, i) {
@@ -83,7 +82,9 @@ function render({model, el}) {
   model.on('change:said', say);
   model.on('change:at', all);
   requestAnimationFrame(anew);  // only now has the element its width
-  return () => [...row.children].forEach(to => Plotly.purge(to));
+  const seen = new ResizeObserver(() => [...row.children].forEach(to => { if (to.data) Plotly.Plots.resize(to); }));
+  seen.observe(row);  // a window that grows, and a sidebar that opens
+  return () => { seen.disconnect(); [...row.children].forEach(to => Plotly.purge(to)); };
 }
 export default {render};
 """

@@ -244,9 +244,15 @@ def test_the_workbench_follows_every_hand(browser, lab, tmp_path):
     for theme, width in (("JupyterLab Light", 1366), ("JupyterLab Dark", 1800)):
         page.set_viewport_size({"width": width, "height": 900})
         page.evaluate("name => window.jupyterapp.commands.execute('apputils:change-theme', {theme: name})", theme)
-        page.wait_for_timeout(1500)
+        page.wait_for_function(f"({_WIDTHS})().every(([all, drawn]) => Math.abs(all - drawn) < 2)")
+        page.wait_for_timeout(500)
         _screenshots(page, f"explore-{width}")
     page.close()
+
+
+# The width of each figure's place and of what is drawn in it.
+_WIDTHS = """() => [...document.querySelectorAll('[data-at]')].map(
+    e => [e, e.querySelector('.main-svg')].map(part => part.getBoundingClientRect().width))"""
 
 
 def _alpha_moves_every_figure(page) -> None:
