@@ -100,7 +100,8 @@ def each_set(compared: Compared) -> Moving:
             },
         )  # fmt: skip
     styled(figure, "Where does each method gain, and where does it lose?", 130 + 27 * len(names))
-    figure.update_layout(margin={"t": 50}, legend={"y": -90 / (27 * len(names))})
+    # At the bottom whatever its number of rows, which changes with the width.
+    figure.update_layout(margin={"t": 50}, legend={"y": 0, "yanchor": "bottom", "yref": "container"})
     ticks = {"tickvals": list(range(len(names))), "ticktext": [f"{_role(role)} {name} " for role, name in index]}
     figure.update_yaxes(range=[len(names) - 0.5, -0.5], zeroline=False, fixedrange=True, **ticks)
     figure.update_xaxes(
