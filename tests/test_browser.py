@@ -31,7 +31,6 @@ QUICK = {"limit": 60, "epochs": 2, "batch_size": 20, "warmup_steps": 1}
 
 pytestmark = [
     pytest.mark.browser,
-    pytest.mark.xdist_group("browser"),
     pytest.mark.skipif(not CHROMIUM, reason="no Chromium on PATH or in $CHROMIUM (Debian: apt-get install chromium)"),
 ]
 
@@ -44,7 +43,14 @@ def project(tmp_path_factory) -> Path:
         shutil.copytree(project_root() / folder, root / folder)
     given = {
         "train": QUICK,
-        "padding_ablation": {**QUICK, "limit": 30, "epochs": 1, "batch_size": 10, "paddings": [0, 4, 16]},
+        "padding_ablation": {
+            **QUICK,
+            "limit": 30,
+            "epochs": 1,
+            "batch_size": 10,
+            "paddings": [0, 4, 16],
+            "runs": "'runs-paddings'",
+        },
         "explore": {"limit": 60, "alpha": 0.2},
     }
     for name, values in given.items():

@@ -99,7 +99,6 @@ def test_too_few_pictures_are_refused_before_umap_is_loaded(count, given, messag
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("umap")
 @pytest.mark.filterwarnings("error::UserWarning:umap")
 def test_a_seed_gives_the_same_map_to_the_last_bit_and_another_does_not():
     features, labels = clusters(20, spread=0.2)

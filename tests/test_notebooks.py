@@ -63,7 +63,6 @@ def executed(tmp_path_factory):
 
 
 @pytest.mark.notebook
-@pytest.mark.xdist_group("notebooks")
 def test_reproduce_leaves_run_results_and_one_page_with_figures(executed):
     _, page = executed
     run = page.parent
@@ -85,7 +84,6 @@ def test_reproduce_leaves_run_results_and_one_page_with_figures(executed):
 
 
 @pytest.mark.notebook
-@pytest.mark.xdist_group("notebooks")
 def test_the_notebooks_run_for_a_method_without_a_program_and_for_several_seeds(tmp_path):
     from reprog_kit.reproduce import reproduce
 
@@ -97,7 +95,6 @@ def test_the_notebooks_run_for_a_method_without_a_program_and_for_several_seeds(
 
 
 @pytest.mark.notebook
-@pytest.mark.xdist_group("notebooks")
 def test_headless_notebooks_hold_no_widget_state_and_show_the_progress(executed):
     runs, _ = executed
     texts = [p.read_text() for p in sorted((runs / "notebooks").glob("*.ipynb"))]
@@ -106,7 +103,6 @@ def test_headless_notebooks_hold_no_widget_state_and_show_the_progress(executed)
 
 
 @pytest.mark.notebook
-@pytest.mark.xdist_group("notebooks")
 def test_the_workbench_stands_still_headless_and_trains_nothing(executed, tmp_path):
     from reprog_kit.reproduce import run_notebook
 
@@ -125,7 +121,6 @@ def test_the_workbench_stands_still_headless_and_trains_nothing(executed, tmp_pa
 
 @pytest.mark.slow
 @pytest.mark.notebook
-@pytest.mark.xdist_group("notebooks")
 def test_the_maps_are_drawn_headless_without_a_widget(executed, tmp_path):
     from reprog_kit.reproduce import run_notebook
 
@@ -145,7 +140,6 @@ def test_the_maps_are_drawn_headless_without_a_widget(executed, tmp_path):
 
 
 @pytest.mark.notebook
-@pytest.mark.xdist_group("notebooks")
 def test_the_report_is_one_page_with_tables_figures_and_files(tmp_path):
     from ledgers import ledger, write
 
@@ -169,7 +163,6 @@ def sweep_outputs(run: Path, out: Path) -> str:
 
 
 @pytest.mark.notebook
-@pytest.mark.xdist_group("notebooks")
 def test_the_sweep_runs_headless_with_the_figure_in_the_slider_s_place(executed, tmp_path):
     _, page = executed
     text = sweep_outputs(page.parent, tmp_path / "sweep.ipynb")
@@ -180,7 +173,6 @@ def test_the_sweep_runs_headless_with_the_figure_in_the_slider_s_place(executed,
 
 
 @pytest.mark.notebook
-@pytest.mark.xdist_group("notebooks")
 def test_the_sweep_of_a_fine_tuned_run_is_over_its_weights(tmp_path):
     from reprog_kit.runs import train_run
 
@@ -191,7 +183,6 @@ def test_the_sweep_of_a_fine_tuned_run_is_over_its_weights(tmp_path):
 
 
 @pytest.mark.notebook
-@pytest.mark.xdist_group("notebooks")
 def test_the_padding_ablation_runs_headless_without_a_widget(tmp_path):
     from reprog_kit.reproduce import page, run_notebook
 
@@ -222,7 +213,6 @@ def test_reproduce_hands_relative_paths_to_the_kernels_as_they_are_from_here(tmp
 
 
 @pytest.mark.notebook
-@pytest.mark.xdist_group("notebooks")
 def test_papermill_from_notebooks_folder_refuses_an_unknown_parameter_and_writes_no_run(tmp_path):
     command = [sys.executable, "-m", "papermill", "train.ipynb", str(tmp_path / "out.ipynb"), "--kernel", "python3"]
     given = ["-p", "pading", "8", "-p", "runs", str(tmp_path / "runs")]
