@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from .parameters import InputError, nearest
+from .towers import quicken
 
 MINI = Path(__file__).parent / "assets" / "mini"
 # Held while token rows and positions are swapped: a training in the background may share the backbone.
@@ -47,7 +48,7 @@ class Backbone(nn.Module):
 
     def __init__(self, clip: nn.Module, tokenizer, name: str, pretrained: str | None):
         super().__init__()
-        self.clip = clip.eval().requires_grad_(False)
+        self.clip = quicken(clip.eval().requires_grad_(False))
         self.name, self.pretrained, self.tokenizer = name, pretrained, tokenizer
         cfg = open_clip.get_model_preprocess_cfg(clip)
         height, width = cfg["size"] if isinstance(cfg["size"], tuple | list) else (cfg["size"], cfg["size"])

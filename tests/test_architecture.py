@@ -36,6 +36,7 @@ ROAD = [
     "data_diagnosis",
     "data_doctor",
     "files",
+    "towers",
     "backbone",
     "image_program",
     "text_program",
