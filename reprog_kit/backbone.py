@@ -25,6 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from .machine import pick_device
 from .parameters import InputError, nearest
 from .towers import quicken
 
@@ -48,7 +49,7 @@ class Backbone(nn.Module):
 
     def __init__(self, clip: nn.Module, tokenizer, name: str, pretrained: str | None):
         super().__init__()
-        self.clip = quicken(clip.eval().requires_grad_(False))
+        self.clip = clip.eval().requires_grad_(False)
         self.name, self.pretrained, self.tokenizer = name, pretrained, tokenizer
         cfg = open_clip.get_model_preprocess_cfg(clip)
         height, width = cfg["size"] if isinstance(cfg["size"], tuple | list) else (cfg["size"], cfg["size"])
@@ -139,7 +140,9 @@ class Backbone(nn.Module):
         return F.normalize(self.clip.encode_text(tokens_TL).float(), dim=-1)
 
 
-def load_backbone(model: str = "mini", pretrained: str | None = None, device: str = "auto", seed: int = 0) -> Backbone:
+def load_backbone(
+    model: str = "mini", pretrained: str | None = None, device: str = "auto", seed: int = 0, quick: bool = True
+) -> Backbone:  # fmt: skip
     """Load a frozen encoder.
 
     Parameters
@@ -151,6 +154,8 @@ def load_backbone(model: str = "mini", pretrained: str | None = None, device: st
         ``mini``, ``hf-hub:`` and ``local-dir:`` bring their own.
     device : str
         ``auto`` is CUDA where there is one, else Apple's MPS, else the CPU.
+    quick : bool
+        Bring the towers into a quicker form (`reprog_kit.towers`); without it they are as open_clip has them.
 
     Raises
     ------
@@ -178,20 +183,9 @@ def load_backbone(model: str = "mini", pretrained: str | None = None, device: st
             tokenizer = open_clip.get_tokenizer(source)
         except Exception as error:
             raise InputError(_no_weights(model, pretrained, tag, error)) from error
-    return Backbone(clip, tokenizer, model, pretrained).to(place, memory_format=torch.channels_last)
-
-
-def pick_device(device: str = "auto") -> torch.device:
-    """Return the device of that name; ``auto`` takes the fastest there is."""
-    if device == "auto":
-        mps = torch.backends.mps.is_available()
-        return torch.device("cuda" if torch.cuda.is_available() else "mps" if mps else "cpu")
-    try:
-        torch.empty(0, device=device)
-        return torch.device(device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).split("\n", 1)[0]
-        raise InputError(f"device = {device!r} cannot be used here ({reason}). Use device = 'auto' or 'cpu'.") from None
+    return Backbone(quicken(clip) if quick else clip, tokenizer, model, pretrained).to(
+        place, memory_format=torch.channels_last
+    )
 
 
 def _check_names(model: str, pretrained: str | None, carries_own: bool) -> None:

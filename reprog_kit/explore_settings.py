@@ -104,3 +104,26 @@ class ExploreSettings(NotebookSettings):
     runs: str = Field("runs", description="folder of the run folders")
 
     _names = field_validator("runs_shown", mode="before")(as_names)
+
+
+class BenchmarkSettings(NotebookSettings):
+    """What is measured against the plain way, and how often."""
+
+    models: tuple[str, ...] = Field(("mini", "ViT-B-32"), description="mini, or names that open_clip knows")
+    pretrained: str = Field("random", description="weights of the others: random (speed is the same), or a tag")
+    precisions: tuple[Literal["fp32", "bf16"], ...] = Field(
+        ("fp32", "bf16"), description="of ours; the plain's is fp32"
+    )
+    classes: int = Field(10, ge=2, description="captions in training and evaluation")
+    many_classes: int = Field(1000, ge=2, description="captions of the second evaluation, as ImageNet has them")
+    side: int = Field(32, ge=1, description="px of the pictures before they are enlarged")
+    batch_size: int = Field(128, ge=2, description="pictures a step")
+    steps: int = Field(1, ge=1, description="steps, or batches, of each round")
+    rounds: int = Field(3, ge=1, description="rounds, the two ways in turns; one more ahead is not counted")
+    growth: int = Field(512, ge=2, description="training pictures that are doubled to see how cost grows")
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
+
+    @field_validator("models", "precisions", mode="before")
+    @classmethod
+    def _names(cls, value: Any) -> Any:
+        return as_names(value)

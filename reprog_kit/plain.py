@@ -31,7 +31,7 @@ class Plain(nn.Module):
     Parameters
     ----------
     backbone : Backbone
-        Copied, and left as it is.
+        Its weights become this method's own: they are trained, and collect gradients.
     captions : list of str
         One a class, in label order.
     padding : int
@@ -42,9 +42,14 @@ class Plain(nn.Module):
 
     def __init__(self, backbone: Backbone, captions: list[str], padding: int, values_3P: Tensor | None = None):
         super().__init__()
-        # Of its own: the token table and the positions are trained in place, and every weight collects gradients.
-        self.clip = copy.deepcopy(backbone.clip).requires_grad_(True)
-        self.side, self.scale, self.captions, self.tokenizer = backbone.side, backbone.scale, captions, backbone.tokenizer
+        # The token table and the positions are trained in place, and every weight collects gradients.
+        self.clip = backbone.clip.requires_grad_(True)
+        self.side, self.scale, self.captions, self.tokenizer = (
+            backbone.side,
+            backbone.scale,
+            captions,
+            backbone.tokenizer,
+        )
         self.register_buffer("mean", backbone.mean.clone())
         self.register_buffer("std", backbone.std.clone())
         mask = torch.ones(self.side, self.side, device=backbone.device)
@@ -68,7 +73,9 @@ class Plain(nn.Module):
         """Return pictures (B, 3, S, S) as PIL resizes them, one by one."""
         pictures = [to_pil_image(pixels_3HW.cpu()) for pixels_3HW in pixels_B3HW]
         size = [self.side, self.side]
-        return torch.stack([to_tensor(resize(p, size, InterpolationMode.BICUBIC)) for p in pictures]).to(self.mean.device)
+        return torch.stack([to_tensor(resize(p, size, InterpolationMode.BICUBIC)) for p in pictures]).to(
+            self.mean.device
+        )
 
     def image_features(self, pixels_B3HW: Tensor) -> Tensor:
         """Return unit features (B, D) of reprogrammed pictures."""
@@ -104,7 +111,7 @@ class Plain(nn.Module):
 
     @torch.no_grad()
     def residual_logits(self, pixels_B3HW: Tensor, alpha: float, weights: Path) -> np.ndarray:
-        """Return the residual's logits (B, C) of a batch; `weights` are zero-shot's, a safetensors file that is read."""
+        """Return the residual's logits (B, C) of a batch; `weights`, zero-shot's, are read from their file."""
         zero_shot = copy.deepcopy(self.clip)
         zero_shot.load_state_dict(load_file(weights, device=str(self.mean.device)))
         plain = F.normalize(zero_shot.encode_image((self.enlarged(pixels_B3HW) - self.mean) / self.std), dim=-1)

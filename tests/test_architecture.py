@@ -37,6 +37,7 @@ ROAD = [
     "data_doctor",
     "files",
     "towers",
+    "machine",
     "backbone",
     "image_program",
     "text_program",
@@ -61,6 +62,10 @@ ROAD = [
     "runs",
     "budget",
     "evaluation",
+    "plain",
+    "contestants",
+    "fresh",
+    "benchmark",
     "results",
     "program_doctor",
     "ledger",
@@ -104,7 +109,7 @@ ROAD = [
 SIDE = {p.stem for p in FOLDER.glob("pretrain*.py")} | {"glyphs"}
 HOMES = {
     "open_clip": {"backbone", "class_names"},
-    "torchvision": {"sources", "listings", "arrays", "downloads"},
+    "torchvision": {"sources", "listings", "arrays", "downloads", "plain"},
     "imagecorruptions": {"corruptions"},
     "plotly": {"style", "plots", "report_plots", "sweep_plots", "sweep_view", "map_plots", "ablation_plots"}
     | {"sweep_widgets", "map_widgets", "radar", "live_figures", "compare_plots", "inspection_plots", "inspect_widgets"},

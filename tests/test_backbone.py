@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from reprog_kit import backbone as module
-from reprog_kit.backbone import load_backbone, pick_device
+from reprog_kit.backbone import load_backbone
+from reprog_kit.machine import pick_device
 from reprog_kit.parameters import InputError
 
 
