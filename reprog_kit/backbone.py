@@ -183,9 +183,8 @@ def load_backbone(
             tokenizer = open_clip.get_tokenizer(source)
         except Exception as error:
             raise InputError(_no_weights(model, pretrained, tag, error)) from error
-    return Backbone(quicken(clip) if quick else clip, tokenizer, model, pretrained).to(
-        place, memory_format=torch.channels_last
-    )
+    found = Backbone(quicken(clip) if quick else clip, tokenizer, model, pretrained)
+    return found.to(place, memory_format=torch.channels_last)
 
 
 def _check_names(model: str, pretrained: str | None, carries_own: bool) -> None:

@@ -126,14 +126,17 @@ def _row(settings: BenchmarkSettings, model: str, precision: str, name: str, uni
     return {**row, "device": where, "torch": torch.__version__}
 
 
+def digits(amount: float) -> str:
+    """Return an amount to three digits, or to the last whole one."""
+    return f"{amount:,.3g}" if abs(amount) < 999.5 else f"{amount:,.0f}"
+
+
 def spoken(row: dict) -> str:
     """Return a row as a line for people."""
-    ours, plain = (f"{row[way]:,.3g}" if row[way] < 1000 else f"{row[way]:,.0f}" for way in ("ours", "plain"))
-    spread = f" ({row['ratio_low']:,.3g} to {row['ratio_high']:,.3g})" if row["rounds"] > 1 else ""
-    return (
-        f"{row['model']}, {row['precision']}, {row['task']}: {ours} {row['unit']}, plain {plain}, "
-        f"{row['ratio']:,.3g} times{spread}"
-    )
+    ours, plain, ratio, low, high = (digits(row[key]) for key in ("ours", "plain", "ratio", "ratio_low", "ratio_high"))
+    spread = f" ({low} to {high})" if row["rounds"] > 1 else ""
+    way = f"{row['model']}, {row['precision']}, {row['task']}"
+    return f"{way}: {ours} {row['unit']}, plain {plain}, {ratio} times{spread}"
 
 
 def utilisation(settings: BenchmarkSettings, rows: pd.DataFrame) -> pd.DataFrame:
@@ -174,7 +177,7 @@ def utilisation(settings: BenchmarkSettings, rows: pd.DataFrame) -> pd.DataFrame
     return pd.DataFrame(found)
 
 
-def growth(settings: BenchmarkSettings) -> pd.DataFrame:
+def cost_growth(settings: BenchmarkSettings) -> pd.DataFrame:
     """Train anew with pictures, classes and epochs doubled and doubled again, each time in a process of its own.
 
     Returns

@@ -6,6 +6,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from .benchmark import digits
 from .style import styled
 
 # By precision; the plain way is 1.
@@ -56,10 +57,10 @@ def table(rows: pd.DataFrame) -> pd.DataFrame:
     """Return the rows for people: a line a (model, task, precision), amounts to three digits."""
     found = rows[["model", "task", "precision", "unit", "ours", "plain", "ratio"]].copy()
     for name in ("ours", "plain", "ratio"):
-        found[name] = [f"{value:,.3g}" if abs(value) < 1000 else f"{value:,.0f}" for value in found[name]]
+        found[name] = found[name].map(digits)
     several = rows["rounds"] > 1
     ends = zip(rows["ratio_low"], rows["ratio_high"])
-    found["least to largest"] = [f"{a:,.3g} to {b:,.3g}" if s else "" for (a, b), s in zip(ends, several)]
+    found["least to largest"] = [f"{digits(a)} to {digits(b)}" if s else "" for (a, b), s in zip(ends, several)]
     return found.set_index(["model", "task", "precision"])
 
 
@@ -67,8 +68,16 @@ def utilisation_table(rows: pd.DataFrame) -> pd.DataFrame:
     """Return `reprog_kit.benchmark.utilisation`'s rows for people; the share in percent."""
     found = rows.rename(columns={"share": "share, %"}).assign(**{"share, %": 100 * rows["share"]})
     numbers = found.select_dtypes("number").columns
-    found[numbers] = found[numbers].map(lambda value: f"{value:,.3g}" if value < 1000 else f"{value:,.0f}")
+    found[numbers] = found[numbers].map(digits)
     return found.set_index(["model", "task", "precision"])
+
+
+def growth_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return `reprog_kit.benchmark.cost_growth`'s rows for people."""
+    found = rows.copy()
+    for name in ("seconds", "MB", "seconds x", "MB x"):
+        found[name] = found[name].map(digits)
+    return found.set_index(["grown", "factor"])
 
 
 def growth_curves(rows: pd.DataFrame) -> go.Figure:
@@ -77,7 +86,7 @@ def growth_curves(rows: pd.DataFrame) -> go.Figure:
     Parameters
     ----------
     rows : DataFrame
-        Of `reprog_kit.benchmark.growth`. The dotted line is cost that grows as the work does.
+        Of `reprog_kit.benchmark.cost_growth`. The dotted line is cost that grows as the work does.
     """
     titles = ("time", "memory above libraries and model")
     figure = make_subplots(1, 2, subplot_titles=titles, horizontal_spacing=0.1)

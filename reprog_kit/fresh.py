@@ -21,7 +21,11 @@ from .train import peak_memory, reset_peak_memory, train
 
 def alone(function: Callable[..., tuple[float, float]], *given) -> tuple[float, float]:
     """Return what a function of this library returns in a process that did nothing before."""
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+    forks = "forkserver" in multiprocessing.get_all_start_methods()  # not on Windows
+    context = multiprocessing.get_context("forkserver" if forks else "spawn")
+    if forks:  # the server has the libraries loaded, and has done nothing else
+        context.set_forkserver_preload([__name__])
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
         return pool.submit(function, *given).result()
 
 

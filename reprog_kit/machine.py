@@ -48,7 +48,7 @@ def matrix_rate(device: torch.device, precision: str, seconds: float = 0.5) -> f
     if precision not in PRECISIONS:
         raise InputError(f"precision = {precision!r} is refused: {' or '.join(PRECISIONS)}.")
     best = 0.0
-    for n in (1024, 2048, 4096) if device.type == "cpu" else (2048, 4096, 8192):
+    for n in (512, 1024, 2048) if device.type == "cpu" else (2048, 4096, 8192):
         left, right = (torch.randn(n, n, device=device).to(PRECISIONS[precision]) for _ in range(2))
         out, took = left @ right, []  # the first product picks its kernel
         # One at a time on the CPU; on a GPU enough of them that starting them is not what is measured.

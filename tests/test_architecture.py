@@ -94,6 +94,7 @@ ROAD = [
     "compare_widgets",
     "sweep_plots",
     "sweep_view",
+    "benchmark_plots",
     "map_sources",
     "map_panels",
     "map_plots",
@@ -111,7 +112,16 @@ HOMES = {
     "open_clip": {"backbone", "class_names"},
     "torchvision": {"sources", "listings", "arrays", "downloads", "plain"},
     "imagecorruptions": {"corruptions"},
-    "plotly": {"style", "plots", "report_plots", "sweep_plots", "sweep_view", "map_plots", "ablation_plots"}
+    "plotly": {
+        "style",
+        "plots",
+        "benchmark_plots",
+        "report_plots",
+        "sweep_plots",
+        "sweep_view",
+        "map_plots",
+        "ablation_plots",
+    }
     | {"sweep_widgets", "map_widgets", "radar", "live_figures", "compare_plots", "inspection_plots", "inspect_widgets"},
     "anywidget": {"live_figures"},
     "ipywidgets": {
