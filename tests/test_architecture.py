@@ -36,6 +36,8 @@ ROAD = [
     "data_diagnosis",
     "data_doctor",
     "files",
+    "ranks",
+    "together",
     "backbone",
     "image_program",
     "text_program",
@@ -57,7 +59,9 @@ ROAD = [
     "label_check",
     "train",
     "run_folders",
+    "launch",
     "runs",
+    "launched",
     "budget",
     "evaluation",
     "results",
@@ -117,6 +121,7 @@ HOMES = {
         "inspect_widgets",
     },
     "umap": {"feature_map"},
+    "accelerate": {"together"},
     "papermill": {"reproduce"},
     "nbconvert": {"reproduce"},
 }
@@ -230,6 +235,7 @@ def test_the_core_needs_no_notebook_package():
     found = loaded_by(f"from reprog_kit import {', '.join(core)}")
     assert "torch" in found
     assert not found & {"plotly", "ipywidgets", "papermill", "IPython", "nbconvert", "jupyterlab", "ipykernel", "umap"}
+    assert "accelerate" not in found
 
 
 def test_every_public_name_is_where_it_is_said_to_be():
