@@ -20,7 +20,6 @@ from functools import cache
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from .parameters import InputError
 from .ranks import ALONE, Ranks, ranks_here
@@ -65,7 +64,9 @@ class _Together(Ranks):
         """Put the mean over the processes in the place of each gradient, all of them in one message."""
         groups = [group for optimizer in optimizers for group in optimizer.param_groups]
         gradients = [p.grad for group in groups for p in group["params"] if p.grad is not None]
-        vector_to_parameters(self._reduce(parameters_to_vector(gradients), "mean"), gradients)
+        means = self._reduce(torch.cat([gradient.flatten() for gradient in gradients]), "mean")
+        for gradient, mean in zip(gradients, means.split([gradient.numel() for gradient in gradients])):
+            gradient.copy_(mean.view_as(gradient))
 
     def tell(self, number: int) -> list[int]:
         """Return what every process told, the main one first."""
