@@ -66,6 +66,7 @@ def launch(settings: TrainSettings, progress: Callable, say: Callable[[str], obj
             stdout=subprocess.PIPE, stderr=errors, text=True, env={**usual, **given},
             start_new_session=True,  # an interrupt reaches it once, from here
         )  # fmt: skip
+        process.stdout.reconfigure(newline="")  # a bar that decodes pictures stays one line
         heard = _hear(process, progress, say)
         if "run" in heard:
             return find_run(heard["run"])
@@ -97,7 +98,7 @@ def _listen(lines: Iterable[str], heard: dict[str, Any], progress: Callable | No
         bar = None
         for line in lines:
             plain, _, word = line.partition(_SEPARATOR)
-            print(plain, end="")
+            print(plain, end="", flush=True)
             told = json.loads(word) if word else {}
             if "total" in told and progress:
                 bar = shown.enter_context(progress(told["total"], told["done"]))
@@ -109,7 +110,9 @@ def _listen(lines: Iterable[str], heard: dict[str, Any], progress: Callable | No
                 bar = shown.close()
             if "say" in told:
                 say(told["say"])
-            heard.update({end: told[end] for end in ("run", "refused", "failed") if end in told})
+            for end in ("run", "refused", "failed"):
+                if end in told:
+                    heard.setdefault(end, told[end])
 
 
 def _crash(heard: dict[str, Any], status: int, errors: TextIO) -> str:

@@ -3,10 +3,15 @@
 The processes are real ones, on the CPU and through gloo. A start takes seconds, so each does as much as it can.
 """
 
+import io
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -16,7 +21,7 @@ from safetensors.torch import load_file
 from reprog_kit.__main__ import main
 from reprog_kit.datasets import BenchmarkData
 from reprog_kit.features import encode
-from reprog_kit.launch import processes_of
+from reprog_kit.launch import Told, _listen, processes_of
 from reprog_kit.parameters import InputError
 from reprog_kit.ranks import ALONE, Ranks, current, spread
 from reprog_kit.run_folders import Run, find_run
@@ -262,21 +267,49 @@ def test_torchrun_trains_the_demo_as_one_process_does(tmp_path, capfd):
 
 
 @pytest.mark.slow
-def test_a_launched_run_is_heard_stopped_and_gone_on_with(colours, tmp_path, capfd):
-    given = {"epochs": 3, "batch_size": 7, "keep": "last"}
-    alone = train_run(colours(**given, runs=str(tmp_path / "one")), Bar())
-    settings, bar, said = colours(**given, processes=2), Bar(stop_at=6), []
-    stopped = train_run(settings, bar, said.append)
-    assert bar.calls == [(12, 0), "closed"] and bar.steps == 6 and len(bar.texts) == 1
-    assert len(said) == 1 and "stopped after" in said[0] and stopped.name in said[0]
-    assert not stopped.finished and stopped.folder.parent == tmp_path / "runs"
-    done = len(stopped.history)  # the processes may have been further on than the bar
-    capfd.readouterr()
-    (run,) = train_runs(settings)
-    assert f"{4 * done}/12" in capfd.readouterr().out
-    assert run.finished and run.settings.processes == 2
-    assert_close(run, alone)
-    assert files(run.folder) == ["history.jsonl", "program.safetensors", "settings.yaml"]
+def test_a_launched_run_is_interrupted_as_in_one_process_and_goes_on_there(colours, tmp_path, capfd):
+    given = {"epochs": 100, "batch_size": 7, "keep": "last"}
+    settings = colours(**given, processes=2)
+
+    def press() -> None:
+        while not list((tmp_path / "runs").glob("*/checkpoint.safetensors")):
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=press, daemon=True).start()
+    (stopped,) = train_runs(settings)
+    done, said = len(stopped.history), capfd.readouterr().out
+    assert 1 <= done < 100 and not stopped.finished and stopped.settings.processes == 2
+    assert said.count(f"stopped after {done} of 100 epochs; {stopped.name} is usable") == 1
+    assert "0/400" in said and "validation" in said  # the bar was seen here
+    left = ["checkpoint.safetensors", "history.jsonl", "program.safetensors", "settings.yaml"]
+    assert files(stopped.folder) == left  # whole files, and no part of one
+    bar = Bar(stop_at=4)
+    further = train_run(settings.model_copy(update={"processes": 1}), bar, lambda _: None)
+    assert bar.calls[0] == (400, 4 * done) and further.folder == stopped.folder
+
+
+def test_what_is_told_on_one_side_is_heard_on_the_other(capfd):
+    told, heard, bar, said = Told(), {}, Bar(), []
+    print("\rdecoding", end="", flush=True)
+    with told(12, 4) as shown:
+        for _ in range(3):
+            shown.update()
+        shown.set_postfix_str("loss 1, näher")
+    told.say("stopped")
+    told.tell(run="a folder")
+    lines = io.StringIO("a word\n" + capfd.readouterr().out, newline="")
+    _listen(lines, heard, bar, said.append)
+    assert bar.calls == [(12, 4), "closed"] and bar.steps == 3 and bar.texts == ["loss 1, näher"]
+    assert said == ["stopped"] and heard == {"run": "a folder"}
+    assert capfd.readouterr().out == "a word\n\rdecoding"
+
+
+def test_the_first_failure_is_the_cause():
+    heard = {}
+    failures = [{"failed": "CUDA error"}, {"refused": "the disk is full"}, {"refused": "a process was lost"}]
+    _listen([f"\x1e{json.dumps(failure)}\n" for failure in failures], heard, None, print)
+    assert heard == {"failed": "CUDA error", "refused": "the disk is full"}
 
 
 @pytest.mark.slow
