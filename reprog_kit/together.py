@@ -28,7 +28,7 @@ from .settings import TrainSettings
 _DEVICES = ("auto", "cuda", "cpu")
 # The others wait while the main process decodes pictures, which takes hours for ImageNet; a lost process is noticed
 # by `_leave_with_the_others`, not by the time it takes.
-_PATIENCE = timedelta(days=30)
+_PATIENCE = timedelta(days=14)
 
 
 class _Together(Ranks):
@@ -41,7 +41,7 @@ class _Together(Ranks):
         self._gather, self._reduce = gather, reduce
         self.count, self.number, self.device = started(), self._state.process_index, str(self._state.device)
         self.inside = self.stopped = False
-        atexit.register(self._state.destroy_process_group)
+        atexit.register(self._part)
         threading.Thread(target=_leave_with_the_others, args=(self,), daemon=True).start()
 
     def gather(self, features_ND: Tensor, total: int) -> Tensor:
@@ -53,12 +53,13 @@ class _Together(Ranks):
         """
         size = -(-total // self.count)
         padded = F.pad(features_ND, (0, 0, 0, size - len(features_ND)))
-        parts = list(self._gather(padded.detach()).split(size))
+        every = self._gather(padded.detach())
         if padded.requires_grad:
-            own = padded.view_as(padded)
+            own, parts = padded.view_as(padded), list(every.split(size))
             own.register_hook(lambda gradient: gradient * self.count)
             parts[self.number] = own
-        return torch.cat(parts)[:total]
+            every = torch.cat(parts)
+        return every[:total]
 
     def mean_gradients(self, optimizers: list[torch.optim.Optimizer]) -> None:
         """Put the mean over the processes in the place of each gradient, all of them in one message."""
@@ -84,6 +85,10 @@ class _Together(Ranks):
         """Let the other processes end, silently."""
         self.stopped = True
         _store().set(_key("over"), "")
+
+    def _part(self) -> None:
+        if not self.stopped:  # else nobody is left to part from
+            self._state.destroy_process_group()
 
 
 def started() -> int:
@@ -136,6 +141,9 @@ def joined(settings: TrainSettings) -> Iterator[Ranks]:
         token, ranks.inside = ranks_here.set(ranks), True
         try:
             yield ranks
+        except BaseException:
+            ranks.stopped = True
+            raise
         finally:
             ranks.inside = False
             ranks_here.reset(token)
@@ -170,7 +178,7 @@ def _together(settings: TrainSettings) -> _Together:
             "--nproc-per-node says how many."
         )
     ranks = _joined(device_for(settings.device, int(os.environ.get("LOCAL_WORLD_SIZE", count))))
-    if ranks.stopped:  # by Ctrl-C, in an earlier run of this process
+    if ranks.stopped:  # in an earlier run of this process: the others are gone
         raise KeyboardInterrupt
     return ranks
 
