@@ -160,7 +160,7 @@ def one_voice() -> Iterator[None]:
         if isinstance(error, RuntimeError) and any(word in str(error) for word in ("gloo", "NCCL")):
             raise InputError(
                 "a process of this run was lost: it was killed, perhaps for want of memory, or its machine is gone. "
-                "Train again; the run goes on from its last epoch."
+                f"Train again; the run goes on from its last epoch.\n({str(error).splitlines()[0]:.200})"
             ) from error
         raise
 
@@ -191,7 +191,7 @@ def _joined(device: str) -> _Together:
 def _store() -> torch.distributed.TCPStore:
     """Return a connection of its own to what torchrun keeps for all processes; one that waits would block others."""
     address = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    return torch.distributed.TCPStore(*address, is_master=False, wait_for_workers=False, timeout=_PATIENCE)
+    return torch.distributed.TCPStore(*address, is_master=False, wait_for_workers=False, timeout=timedelta(seconds=30))
 
 
 def _key(name: str) -> str:
