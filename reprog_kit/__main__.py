@@ -1,4 +1,4 @@
-"""For what is no notebook: ``python -m reprog_kit doctor | download | reproduce | report <benchmark>``."""
+"""For what is no notebook: ``python -m reprog_kit doctor | download | train | reproduce | report <benchmark>``."""
 
 from __future__ import annotations
 
@@ -16,10 +16,12 @@ def main(arguments: list[str] | None = None) -> int:
     from .parameters import InputError
 
     try:
-        return {"doctor": _doctor, "download": _download}.get(given.command, _page)(given)
+        return {"doctor": _doctor, "download": _download, "train": _train}.get(given.command, _page)(given)
     except InputError as error:
         print(error, file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return 130
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -28,6 +30,7 @@ def _parser() -> argparse.ArgumentParser:
     for name, parameters, does in (
         ("doctor", _DATA, "say of every set of a benchmark whether it is there and right, and what to do"),
         ("download", _DATA, "fetch what is missing of a benchmark and can be fetched"),
+        ("train", "a parameter of train.ipynb", "train, without a notebook; also under torchrun, on many GPUs"),
         ("reproduce", "a parameter of train.ipynb", "train and evaluate a benchmark, and write one HTML page"),
         ("report", "a parameter of report.ipynb", "write what all runs of a benchmark say as one page, CSV and LaTeX"),
     ):
@@ -69,6 +72,21 @@ def _download(given: argparse.Namespace) -> int:
     failed = fetch_missing(given.dataset, **dict(given.p))
     print("\n".join(["", *failed, "", str(doctor(given.dataset, **dict(given.p)))]))
     return 1 if failed else 0
+
+
+def _train(given: argparse.Namespace) -> int:
+    from .runs import train_runs
+    from .settings import TrainSettings
+    from .together import is_main, one_voice
+
+    with one_voice():
+        settings = TrainSettings.build(dataset=given.dataset, **dict(given.p))
+    runs = train_runs(settings)
+    if is_main():
+        print()
+        for run in runs:
+            print(f"papermill notebooks/evaluate.ipynb evaluated.ipynb -p run {run.folder}")
+    return 0
 
 
 if __name__ == "__main__":

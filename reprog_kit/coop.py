@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from .backbone import Backbone
 from .parameters import InputError
+from .ranks import spread
 from .settings import TrainSettings
 from .zero_shot import ZeroShot
 
@@ -77,7 +78,7 @@ class CoOp(ZeroShot):
     def class_weights(self, classes: Tensor | None = None) -> Tensor:
         """Return unit features (C, D) of these classes' prompts (all by default)."""
         prompts = self.prompts_TL if classes is None else self.prompts_TL[classes]
-        return self.backbone.encode_text(prompts, torch.cat([self.context_KW, self.used_VW]))
+        return spread(self.backbone.encode_text, prompts, torch.cat([self.context_KW, self.used_VW]))
 
     def optimizers(self, settings: TrainSettings) -> list[torch.optim.Optimizer]:
         """Return SGD with momentum 0.9 on the contexts."""

@@ -5,6 +5,7 @@ Shapes: N pictures, C classes, D embedding.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections import deque
@@ -20,6 +21,7 @@ from torch import Tensor
 
 from .files import write_whole
 from .image_sets import ImageSet, Rows
+from .ranks import current
 from .settings import TrainSettings, in_project
 from .zero_shot import PromptEnsemble, ZeroShot
 
@@ -110,21 +112,22 @@ def resident(images_NHWC: np.ndarray | Rows, device: torch.device) -> np.ndarray
     return held
 
 
-def _slices(count: int, size: int) -> Iterator[slice]:
-    return (slice(start, start + size) for start in range(0, count, size))
+def _slices(rows: range, size: int) -> Iterator[slice]:
+    return (slice(start, min(start + size, rows.stop)) for start in range(rows.start, rows.stop, size))
 
 
 @torch.inference_mode()
 def encode(
     method: ZeroShot, images_NHWC: np.ndarray | Rows, batch_size: int = 256, precision: str = "auto"
 ) -> np.ndarray:
-    """Return unit image features (N, D), float32."""
+    """Return unit image features (N, D), float32; of processes that train together each encodes its share."""
     device, parts, between = method.backbone.device, [], between_batches.get()
+    ranks, count = current(), len(images_NHWC)
     with autocast(device, precision):
-        for batch in batches(images_NHWC, _slices(len(images_NHWC), batch_size), device):
+        for batch in batches(images_NHWC, _slices(ranks.share(range(count)), batch_size), device):
             between()
             parts.append(method.image_features(batch).float())
-    return torch.cat(parts).cpu().numpy()
+    return ranks.gather(torch.cat(parts), count).cpu().numpy()
 
 
 def features(
@@ -144,17 +147,22 @@ def ensemble_head(method: PromptEnsemble, cache: Path, precision: str = "auto") 
 
 def _kept(path: Path | None, count: int, compute: Callable[[], np.ndarray]) -> np.ndarray:
     """Return an array of `count` rows from its file if it is there and whole, else computed and written."""
-    if path and path.is_file():
-        try:
-            kept = np.load(path, allow_pickle=False)
-        except (ValueError, OSError, EOFError):  # cut short by a crash of the machine: compute it again
-            kept = np.empty((0, 0))
-        if len(kept) == count:
-            return kept
+    kept, ranks = _read(path), current()
+    if all(ranks.tell(len(kept) == count)):  # all processes compute, or none
+        return kept
     found = compute()
-    if path:
+    if path and ranks.main:
         write_whole(path, lambda file: np.save(file, found, allow_pickle=False))
+    ranks.wait()
     return found
+
+
+def _read(path: Path | None) -> np.ndarray:
+    if path and path.is_file():
+        # One that was cut short by a crash of the machine is computed again.
+        with contextlib.suppress(ValueError, OSError, EOFError):
+            return np.load(path, allow_pickle=False)
+    return np.empty((0, 0))
 
 
 def run_features(method: ZeroShot, data: ImageSet, settings: TrainSettings) -> np.ndarray:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import yaml
@@ -16,13 +17,16 @@ from torch import Tensor
 from .backbone import Backbone, load_backbone
 from .datasets import BenchmarkData
 from .files import write_rows, write_whole
+from .launch import launch, processes_of
 from .methods import build
 from .parameters import InputError
 from .programs import load_program, save_program
+from .ranks import Ranks
 from .recipes import not_of
 from .reprogrammer import Reprogrammer
 from .run_folders import Run
 from .settings import TrainSettings, find_params, in_project
+from .together import joined
 from .train import Epoch, progress_bar, train
 from .zero_shot import ZeroShot
 
@@ -31,7 +35,7 @@ from .zero_shot import ZeroShot
 # The seed stands at the name's end, so that the runs which differ in it alone stand side by side.
 _NO_PART_OF_THE_NAME = {
     "device", "compile", "data_root", "runs", "resume", "dataset", "model", "pretrained", "seed", "seeds",
-    "stream", "bad_pictures", "missing_sets",
+    "stream", "bad_pictures", "missing_sets", "processes",
 }  # fmt: skip
 
 
@@ -76,7 +80,8 @@ def train_run(
 ) -> Run:  # fmt: skip
     """Train what the settings ask for, and leave a run folder; an unfinished run goes on, a finished one is returned.
 
-    A stop (Ctrl-C, a crash) costs at most the epoch that was under way; the run stays usable.
+    A stop (Ctrl-C, a crash) costs at most the epoch that was under way; the run stays usable. Where the settings ask
+    for several processes they are started, unless this is one of them already; see `reprog_kit.ranks`.
 
     Parameters
     ----------
@@ -85,28 +90,42 @@ def train_run(
     say : callable
         Told in a sentence that the run was finished already, or that it was stopped.
     backbone : Backbone, optional
-        The settings' own, where it is loaded already.
+        The settings' own, where it is loaded already; no processes are started then.
 
     Raises
     ------
     InputError
         If anything asked for cannot be had; nothing is written then.
     """
-    run, method, data = prepare(settings, backbone)
+    if backbone is None and processes_of(settings) > 1:
+        return launch(settings, progress, say)
+    with joined(settings) as ranks:
+        if ranks.main:
+            return _train_here(settings, progress, say, backbone, ranks)
+        return _train_here(settings, partial(progress_bar, shown=False), lambda _: None, backbone, ranks)
+
+
+def _train_here(settings: TrainSettings, progress, say, backbone: Backbone | None, ranks: Ranks) -> Run:
+    device = ranks.device or settings.device
+    run, method, data = prepare(settings, backbone or load_backbone(settings.model, settings.pretrained, device))
     checkpoint = run.folder / "checkpoint.safetensors"
-    if run.finished and settings.resume:
+    if ranks.tell(run.finished and settings.resume)[0]:
         checkpoint.unlink(missing_ok=True)
         say(f"{run.name} is finished already; resume = False trains it anew.")
         return run
-    fit, validation = data.train, data.test if settings.select_on == "test" else data.validation
-    state, done = (_checkpoint(checkpoint) if settings.resume else None), 0
+    with ranks.main_first():  # it decodes the pictures into the cache
+        fit, validation = data.train, data.test if settings.select_on == "test" else data.validation
+    state, done = _resumed(checkpoint, settings, ranks), 0
     try:
         for epoch in train(method, fit, validation, run.settings, state, progress):
-            _keep(run, method, data, epoch)
+            if ranks.main:
+                _keep(run, method, data, epoch)
+            ranks.wait()
             done = epoch.record["epoch"]
     except KeyboardInterrupt:
         if not done and state is None:
             raise
+        ranks.stop()
         done = f"\nstopped after {len(run.history)} of {settings.epochs} epochs"
         say(f"{done}; {run.name} is usable, and goes on when it is trained again.")
     if run.finished:
@@ -143,6 +162,13 @@ def _keep(run: Run, method: ZeroShot, data: BenchmarkData, epoch: Epoch) -> None
         if number == 1:  # a full disk leaves no half of a run
             shutil.rmtree(run.folder, ignore_errors=True)
         raise
+
+
+def _resumed(path: Path, settings: TrainSettings, ranks: Ranks) -> dict[str, Tensor] | None:
+    state = _checkpoint(path) if settings.resume else None
+    if len(set(ranks.tell(state["epoch"] if state else 0))) > 1:
+        raise InputError(f"{path.parent} is not the same for all processes: runs must be a folder that they share.")
+    return state
 
 
 def _checkpoint(path: Path) -> dict[str, Tensor] | None:

@@ -124,6 +124,7 @@ class TrainSettings(NotebookSettings):
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 on a GPU that has it, else fp32")
     compile: bool = Field(False, description="torch.compile the image tower")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
+    processes: int | Literal["auto"] = Field(1, description="how many train one run, a GPU each; auto: all GPUs")
     data_root: str | None = Field(None, description="folder of the pictures; default $REPROG_DATA, else data/")
     stream: bool = Field(False, description="decode pictures anew in every epoch, in the place of a cache on the disk")
     bad_pictures: Literal["stop", "skip"] = Field("stop", description="what to do about one that cannot be read")
@@ -132,6 +133,13 @@ class TrainSettings(NotebookSettings):
     resume: bool = Field(True, description="go on with an unfinished run and reuse a finished one; false: start anew")
 
     _seeds = field_validator("seeds", mode="before")(as_seeds)
+
+    @field_validator("processes", mode="before")
+    @classmethod
+    def _one_or_more(cls, value: Any) -> Any:
+        if value != "auto" and not (str(value).isdecimal() and int(value) >= 1):
+            raise ValueError("give a number from 1, or auto")
+        return value
 
     @classmethod
     def build(cls, **given: Any) -> TrainSettings:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from .backbone import Backbone
 from .parameters import InputError
+from .ranks import spread
 
 
 class TextProgram(nn.Module):
@@ -40,7 +41,7 @@ class TextProgram(nn.Module):
     def forward(self, backbone: Backbone, classes_T: Tensor | None = None) -> Tensor:
         """Return unit features (T, D) of these classes' captions (all by default)."""
         tokens = self.tokens_TL if classes_T is None else self.tokens_TL[classes_T]
-        return backbone.encode_text(tokens, self.rows, self.bias)
+        return spread(backbone.encode_text, tokens, self.rows, self.bias)
 
     @torch.no_grad()
     def moved(self, backbone: Backbone) -> Tensor:

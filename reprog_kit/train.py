@@ -24,6 +24,7 @@ from .features import autocast, batches, encode, head, resident, run_features
 from .image_sets import ImageSet
 from .metrics import masked_logits
 from .parameters import InputError, in_jupyterlab
+from .ranks import current
 from .settings import TrainSettings
 from .zero_shot import ZeroShot
 
@@ -66,15 +67,16 @@ def steps_per_epoch(pictures: int, settings: TrainSettings) -> int:
     return steps
 
 
-def progress_bar(total: int, done: int = 0):
-    """Return a tqdm bar: a widget in JupyterLab, a stream of lines on standard output elsewhere."""
-    if in_jupyterlab():
+def progress_bar(total: int, done: int = 0, shown: bool = True):
+    """Return a tqdm bar: a widget in JupyterLab, a stream of lines on standard output elsewhere, or nothing at all."""
+    if shown and in_jupyterlab():
         from tqdm.notebook import tqdm
 
         return tqdm(total=total, initial=done, desc="training", unit="step")
     from tqdm import tqdm
 
-    return tqdm(total=total, initial=done, desc="training", unit="step", file=sys.stdout, mininterval=2, ncols=120)
+    how = {"file": sys.stdout, "mininterval": 2, "ncols": 120, "disable": not shown}
+    return tqdm(total=total, initial=done, desc="training", unit="step", **how)
 
 
 def train(
@@ -170,8 +172,9 @@ def _one_pass(method, optimizers, inputs_N, labels_N, epoch, shares, settings: T
     # The order depends on seed and epoch alone, so that a resumed run needs no random state.
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(settings.seed * 100_003 + epoch))
     total = torch.zeros((), device=device)
-    parts = order.split(settings.batch_size)
-    for share, chosen, batch in zip(shares, parts, batches(inputs_N, parts, device)):
+    parts, ranks = order.split(settings.batch_size), current()
+    encoded = parts if method.image_frozen else [ranks.share(part) for part in parts]
+    for share, chosen, batch in zip(shares, parts, batches(inputs_N, encoded, device)):
         for optimizer, rates in zip(optimizers, base):
             for group, rate in zip(optimizer.param_groups, rates):
                 group["lr"] = rate * share
@@ -179,6 +182,7 @@ def _one_pass(method, optimizers, inputs_N, labels_N, epoch, shares, settings: T
         with autocast(device, settings.precision):
             loss = loss_of(batch, labels[chosen].to(device), settings)
         loss.backward()
+        ranks.mean_gradients(optimizers)
         for optimizer in optimizers:
             optimizer.step()
         total += loss.detach() * len(chosen)

@@ -13,6 +13,7 @@ from .backbone import Backbone
 from .image_program import place
 from .image_sets import ImageSet
 from .losses import focal
+from .ranks import current, spread
 from .settings import TrainSettings
 
 
@@ -109,11 +110,12 @@ class ZeroShot(nn.Module):
 
     def class_weights(self, classes: Tensor | None = None) -> Tensor:
         """Return unit features (C, D) of the captions of these classes (all by default)."""
-        return self.backbone.encode_text(self.tokens_TL if classes is None else self.tokens_TL[classes])
+        return spread(self.backbone.encode_text, self.tokens_TL if classes is None else self.tokens_TL[classes])
 
     def loss(self, images_BHWC: Tensor, labels_B: Tensor, settings: TrainSettings) -> Tensor:
-        """Return the training loss of a batch of pictures."""
-        return self.feature_loss(self.image_features(images_BHWC), labels_B, settings)
+        """Return the training loss of a batch, given its labels and this process' share of its pictures."""
+        features_BD = current().gather(self.image_features(images_BHWC), len(labels_B))
+        return self.feature_loss(features_BD, labels_B, settings)
 
     def feature_loss(self, features_BD: Tensor, labels_B: Tensor, settings: TrainSettings) -> Tensor:
         """Return the training loss of a batch of image features: cross-entropy over the classes."""

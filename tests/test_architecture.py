@@ -38,6 +38,8 @@ ROAD = [
     "files",
     "towers",
     "machine",
+    "ranks",
+    "together",
     "backbone",
     "image_program",
     "text_program",
@@ -59,7 +61,9 @@ ROAD = [
     "label_check",
     "train",
     "run_folders",
+    "launch",
     "runs",
+    "launched",
     "budget",
     "evaluation",
     "plain",
@@ -133,6 +137,7 @@ HOMES = {
         "inspect_widgets",
     },
     "umap": {"feature_map"},
+    "accelerate": {"together"},
     "papermill": {"reproduce"},
     "nbconvert": {"reproduce"},
 }
@@ -246,6 +251,7 @@ def test_the_core_needs_no_notebook_package():
     found = loaded_by(f"from reprog_kit import {', '.join(core)}")
     assert "torch" in found
     assert not found & {"plotly", "ipywidgets", "papermill", "IPython", "nbconvert", "jupyterlab", "ipykernel", "umap"}
+    assert "accelerate" not in found
 
 
 def test_every_public_name_is_where_it_is_said_to_be():
