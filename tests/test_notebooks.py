@@ -10,7 +10,13 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from reprog_kit.explore_settings import AblationSettings, ExploreSettings, SweepSettings, UmapSettings
+from reprog_kit.explore_settings import (
+    AblationSettings,
+    BenchmarkSettings,
+    ExploreSettings,
+    SweepSettings,
+    UmapSettings,
+)
 from reprog_kit.settings import EvaluateSettings, ReportSettings, TrainSettings, project_root
 
 NOTEBOOKS = sorted((project_root() / "notebooks").glob("*.ipynb"))
@@ -42,6 +48,7 @@ def test_has_title_then_parameters_then_settings_and_no_outputs(path):
         ("umap", UmapSettings),
         ("padding_ablation", AblationSettings),
         ("explore", ExploreSettings),
+        ("benchmark", BenchmarkSettings),
     ],
 )
 def test_parameters_cell_lists_exactly_the_settings_in_a_form_papermill_reads(name, settings):
@@ -195,6 +202,17 @@ def test_the_padding_ablation_runs_headless_without_a_widget(tmp_path):
     html = page([made], tmp_path / "page.html", "padding").read_text()
     assert html.count('<div class="plotly-graph-div"') == 2
     for said in ("Reprogrammer, 1 seed: ID accuracy", "4 px: the nearest run has 8 px, shown are its outer 4"):
+        assert said in html
+
+
+def test_the_benchmark_runs_headless(tmp_path):
+    from reprog_kit.reproduce import page, run_notebook
+
+    given = {"models": ["mini"], "precisions": ["fp32"], "batch_size": 8, "rounds": 1, "many_classes": 20, "growth": 8}
+    made = run_notebook("benchmark", tmp_path / "out.ipynb", **given)
+    html = page([made], tmp_path / "page.html", "benchmark").read_text()
+    assert html.count('<div class="plotly-graph-div"') == 2
+    for said in ("mini, fp32, evaluation, 20 captions: ", "times as fast as the plain way", "share, %", "epochs x 4: "):
         assert said in html
 
 
