@@ -30,6 +30,11 @@ FOLLOWS = {"reprogrammer": ("residual",), "fine_tune": ("wise_ft",)}
 ALPHAS = np.round(np.linspace(0, 1, 101), 2)
 
 
+def scored_methods(own: str, ensemble: bool) -> tuple[str, ...]:
+    """Return what an evaluation of a method's run scores, with or without a prompt ensemble."""
+    return tuple(dict.fromkeys(("zero_shot", *(("prompt_ensemble",) * ensemble), own, *FOLLOWS.get(own, ()))))
+
+
 class Evaluation:
     """Everything that can be said about one run, from features that are computed once and cached.
 
@@ -81,8 +86,7 @@ class Evaluation:
         backbone, captions = self.method.backbone, self.method.captions
         self.zero_shot = ZeroShot(backbone, captions)
         own, templates = self.run.settings.method, self.data.benchmark.templates
-        ensemble = ("prompt_ensemble",) if templates else ()
-        self.methods = tuple(dict.fromkeys(("zero_shot", *ensemble, own, *FOLLOWS.get(own, ()))))
+        self.methods = scored_methods(own, bool(templates))
         self._models: dict[str, ZeroShot] = {own: self.method, "zero_shot": self.zero_shot}
         if templates:
             sentences = [self.data.benchmark.captions(self.data.classes, t) for t in templates]

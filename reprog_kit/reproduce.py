@@ -85,6 +85,25 @@ def _superfluous(output, libraries: set[str]) -> bool:
     return seen
 
 
+def train_and_evaluate(name: str, parameters: dict[str, Any], seeds: list[int] | None = None) -> list[Path]:
+    """Execute `train.ipynb`, then `evaluate.ipynb`, and return the paths of both as they are in runs/notebooks/.
+
+    Parameters
+    ----------
+    name : str
+        Of the run that the parameters lead to.
+    parameters : dict
+        Of `train.ipynb`; ``runs`` is among them.
+    seeds : list of int, optional
+        Which of the run's seeds are evaluated; by default all that are trained.
+    """
+    runs = Path(parameters["runs"])
+    trained, evaluated = (runs / "notebooks" / f"{name}-{step}.ipynb" for step in ("train", "evaluate"))
+    run_notebook("train", trained, **parameters)
+    scored = {"run": str(runs / name), "runs": str(runs), "device": parameters.get("device"), "seeds": seeds}
+    return [trained, run_notebook("evaluate", evaluated, **scored)]
+
+
 def reproduce(dataset: str, **parameters: Any) -> Path:
     """Train on a benchmark, evaluate, and return the path of one page with all that was found."""
     from .runs import prepare  # torch; a report does without
@@ -94,9 +113,7 @@ def reproduce(dataset: str, **parameters: Any) -> Path:
     runs = run.folder.parent
     # The kernels start in the project's folder, so they get the paths as they are from here.
     found = {"dataset": run.settings.dataset, "data_root": run.settings.data_root, "runs": str(runs)}
-    trained = run_notebook("train", runs / "notebooks" / f"{run.name}-train.ipynb", **{**parameters, **found})
-    scored = {"run": str(run.folder), "runs": str(runs), "device": parameters.get("device")}
-    evaluated = run_notebook("evaluate", runs / "notebooks" / f"{run.name}-evaluate.ipynb", **scored)
+    trained, evaluated = train_and_evaluate(run.name, {**parameters, **found})
     return page([trained, evaluated], run.folder / "report.html", data.benchmark.title or data.benchmark.name)
 
 
