@@ -151,7 +151,7 @@ def plan_grid(dataset: str, whole: bool = False, **given: Any) -> Grid:
     wrong: dict[str, list[str]] = defaultdict(list)
     if useless := settings.useless(rest):
         names = ", ".join(settings.methods)
-        raise InputError(f"{', '.join(useless)} is refused: none of the grid's methods ({names}) has a use for it.")
+        raise InputError(f"none of the grid's methods ({names}) has a use for: {', '.join(useless)}.")
     cells, held, wanted = {}, {}, settings.each(dataset, rest)
     for each in wanted:
         try:

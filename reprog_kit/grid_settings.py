@@ -35,8 +35,12 @@ class GridSettings(NotebookSettings):
     @field_validator("methods", mode="before")
     @classmethod
     def _methods(cls, value: Any) -> Any:
-        names = METHODS if value == "all" else as_names(value)
-        return tuple(dict.fromkeys(_COMES_WITH.get(name, name) for name in names))
+        names = METHODS if value == "all" else [_COMES_WITH.get(name, name) for name in as_names(value)]
+        if unknown := [name for name in names if name not in METHODS] or ([] if names else [""]):
+            raise ValueError(
+                f"{unknown[0]!r} is no method.{nearest(unknown[0], METHODS)} Known: all, {', '.join(METHODS)}"
+            )
+        return tuple(dict.fromkeys(names))
 
     @classmethod
     def sort(cls, dataset: str, whole: bool, given: Mapping[str, Any]) -> tuple[GridSettings, dict[str, Any]]:
