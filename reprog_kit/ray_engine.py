@@ -62,8 +62,9 @@ class OnRay:
 
     def describe(self) -> str:
         """Return in a few words what it is."""
-        gpu = " and a GPU" if self.needs["num_gpus"] else ""
-        return f"on a Ray cluster of {self.nodes} nodes, {self.needs['num_cpus']:g} cores{gpu} each"
+        cores, gpu = self.needs["num_cpus"], " and a GPU" if self.needs["num_gpus"] else ""
+        nodes = f"{self.nodes} node{'s' * (self.nodes > 1)}"
+        return f"on a Ray cluster of {nodes}, {cores:g} core{'s' * (cores > 1)}{gpu} a run"
 
     def run(self, jobs: Sequence[Job]) -> Iterator[Outcome]:
         """Do the jobs and yield what became of each, as they end; closed early, it ends what is under way."""
