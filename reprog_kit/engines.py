@@ -9,24 +9,13 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
 
 import torch
 
 from .backbone import pick_device
 from .grid_settings import GridSettings
 from .picture_cache import cpu_count
-from .worker import Job, start
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a job: "" or why it failed, after how many seconds, and where it ran."""
-
-    job: Job
-    failure: str
-    seconds: float
-    where: str = "this machine"
+from .worker import Job, Outcome, start
 
 
 class Local:

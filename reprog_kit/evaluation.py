@@ -18,6 +18,7 @@ from .detection import FEATURE_SCORES, SCORES
 from .features import Head, ensemble_head, features, head
 from .image_sets import ImageSet, limited
 from .label_check import LabelAlarm, permuted_labels
+from .methods import scored_methods
 from .metrics import accuracy, masked_logits
 from .residual import one_standard_error, residual
 from .run_folders import Run, find_run
@@ -25,14 +26,7 @@ from .runs import load_run
 from .settings import EvaluateSettings, TrainSettings, in_project
 from .zero_shot import PromptEnsemble, ZeroShot
 
-# What an evaluation of a run scores: the run itself, what needs no training, and what follows from it at a weight.
-FOLLOWS = {"reprogrammer": ("residual",), "fine_tune": ("wise_ft",)}
 ALPHAS = np.round(np.linspace(0, 1, 101), 2)
-
-
-def scored_methods(own: str, ensemble: bool) -> tuple[str, ...]:
-    """Return what an evaluation of a method's run scores, with or without a prompt ensemble."""
-    return tuple(dict.fromkeys(("zero_shot", *(("prompt_ensemble",) * ensemble), own, *FOLLOWS.get(own, ()))))
 
 
 class Evaluation:

@@ -10,10 +10,10 @@ from typing import Any
 
 from .backbone import Backbone
 from .datasets import BenchmarkData
-from .evaluation import scored_methods
 from .grid_cost import paces, speed, spoken, training_pictures
 from .grid_settings import GridSettings
 from .ledger import NAMES
+from .methods import scored_methods
 from .parameters import InputError
 from .run_folders import Run
 from .runs import opened, prepare
@@ -122,8 +122,10 @@ class Grid:
         if not todo:
             return "Nothing is left to run but the report."
         if unknown == len(todo):
+            one = next((cell for cell in todo if cell.run.settings.method != "zero_shot"), todo[0]).run.settings
             return (
-                f"{_runs(len(todo))} to go; what they cost is unknown: no such run was evaluated here on this device."
+                f"{_runs(len(todo))} to go; what they cost is unknown: no such run was evaluated here on this device.\n"
+                f"One run tells what its kind takes: -p methods {one.method} -p seeds {one.seed}, without --dry-run."
             )
         rest = f", and {_runs(unknown)} of which that is unknown" if unknown else ""
         about = "by the pace of earlier runs here; starting the notebooks and the evaluation come on top"

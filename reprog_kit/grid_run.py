@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from .engines import Local, Outcome
+from .engines import Local
 from .grid import Cell, Grid
 from .grid_cost import spoken
 from .parameters import InputError
 from .reproduce import report
-from .worker import Job
+from .worker import Job, Outcome
 
 
 class Engine(Protocol):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import tempfile
 import time
 import uuid
@@ -15,15 +16,15 @@ from pathlib import Path
 
 import yaml
 
-from .engines import Outcome
 from .files import write_whole
 from .grid_settings import GridSettings
 from .parameters import InputError
-from .worker import Job, start
+from .worker import Job, Outcome, start
 
 # Where a node that does not share the runs folder keeps unfinished runs and its caches.
 SCRATCH = "~/.cache/reprog_kit/runs"
 _PLACES = ("dataset", "data_root", "runs")
+_KNOCK_S = 10
 
 
 class OnRay:
@@ -109,11 +110,22 @@ def _connected():
     if not ray.is_initialized():
         address = os.environ.get("RAY_ADDRESS")
         try:
+            _knock(address)
             ray.init(address=address, log_to_driver=False, **({} if address else {"include_dashboard": False}))
         except Exception as error:  # Ray's own are many: no such address, another version, another Python
             reason = str(error).strip().splitlines()[0]
-            raise InputError(f"the Ray cluster at {address or 'this machine'} cannot be used: {reason}") from None
+            raise InputError(
+                f"the Ray cluster at {address or 'this machine'} cannot be used: {reason}\n"
+                "Start one with ray start --head and give host:port in $RAY_ADDRESS; without it, one is made here."
+            ) from None
     return ray
+
+
+def _knock(address: str | None) -> None:
+    """Raise OSError where nothing listens at host:port: Ray itself would try for minutes."""
+    host, _, port = (address or "").rpartition(":")
+    if "://" not in host and port.isdecimal():  # else a Ray client's address, auto or local
+        socket.create_connection((host.strip("[]"), int(port)), _KNOCK_S).close()
 
 
 def on_node(

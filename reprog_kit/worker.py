@@ -53,6 +53,16 @@ class Job:
         return self.runs / "notebooks"
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a job: "" or why it failed, after how many seconds, and where it ran."""
+
+    job: Job
+    failure: str
+    seconds: float
+    where: str = "this machine"
+
+
 def start(
     job: Job, environment: Mapping[str, str] | None = None, started: Callable[[subprocess.Popen], Any] = lambda _: None
 ) -> str:
