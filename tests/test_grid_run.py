@@ -1,7 +1,6 @@
-"""A grid, run: all methods in this process; through real kernels killed, gone on with, and with runs that fail."""
+"""A grid, run: all methods in this process, with a failure and a stop; then by its command, killed and gone on with."""
 
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -11,78 +10,91 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from reprog_kit.engines import Outcome
+from reprog_kit.__main__ import main
 from reprog_kit.evaluation import Evaluation
 from reprog_kit.files import read_rows
-from reprog_kit.grid import plan_grid
+from reprog_kit.grid import Grid, plan_grid
 from reprog_kit.grid_run import run_grid
+from reprog_kit.grid_settings import METHODS
+from reprog_kit.parameters import InputError
 from reprog_kit.results import score
 from reprog_kit.runs import train_run
 from reprog_kit.settings import EvaluateSettings, TrainSettings
+from reprog_kit.worker import Outcome
 
-SMALL = {"limit": 40, "batch_size": 20, "warmup_steps": 1}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _compiled_once(tmp_path_factory):
-    """Let kernels share compiled files, also where none are to be written beside the code: starting takes a third."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
-        patch.setenv("PYTHONPYCACHEPREFIX", str(tmp_path_factory.mktemp("compiled")))
-        yield
+SMALL = {"limit": 20, "batch_size": 10, "warmup_steps": 1}
+# So long that it can be killed in between, and still takes seconds.
+LONG = {**SMALL, "methods": "zero_shot,reprogrammer", "paddings": "4", "epochs": 20}
 
 
 class InThisProcess:
     """An engine that trains and evaluates without a kernel; after `most` runs somebody presses Ctrl-C."""
 
-    def __init__(self, most: int = 99):
-        self.most, self.names = most, []
+    def __init__(self, most: int):
+        self.most, self.names, self.first = most, [], None
 
     def describe(self) -> str:
         return "here"
 
     def run(self, jobs):
         for job in jobs:
+            self.names.append(job.name)
+            yield Outcome(job, self._failure(job), 1.0)
             if len(self.names) == self.most:
                 raise KeyboardInterrupt
-            self.names.append(job.name)
-            run = train_run(TrainSettings.build(**job.parameters))
-            settings = EvaluateSettings.build(run=run.name, runs=str(job.runs), resamples=10, device="cpu")
-            score(Evaluation(settings, run))
-            yield Outcome(job, "", 1.0)
+
+    def _failure(self, job) -> str:
+        held = self.first and self.first.method.backbone
+        try:
+            run = train_run(TrainSettings.build(**job.parameters), backbone=held)
+        except InputError as error:
+            return str(error)
+        settings = EvaluateSettings.build(run=run.name, runs=str(job.runs), resamples=2, device="cpu")
+        found = Evaluation(settings, run, self.first)
+        self.first = self.first or found
+        score(found)
+        return ""
+
+
+def plan(runs: Path) -> Grid:
+    return plan_grid("demo", True, seeds="1", runs=str(runs), epochs=1, **SMALL)
+
+
+@pytest.fixture(scope="module")
+def all_methods(tmp_path_factory):
+    """The folder of a grid of every method, whose fifth run fails at first, and what its two stopped passes found."""
+    runs = tmp_path_factory.mktemp("runs")
+    damaged = plan(runs).cells[4].run.folder / "checkpoint.safetensors"
+    damaged.parent.mkdir()
+    damaged.write_bytes(b"half")
+    engines, found = [InThisProcess(most=6), InThisProcess(most=2)], []
+    for engine in engines:
+        found.append(run_grid(plan(runs), engine))
+        damaged.unlink(missing_ok=True)
+    return runs, engines, found
 
 
 @pytest.mark.slow
-@pytest.mark.notebook
-@pytest.mark.xdist_group("notebooks")
-def test_the_whole_demo_grid_in_small_with_a_stop_ends_with_a_report_of_every_method(tmp_path, capsys):
-    def plan():
-        return plan_grid("demo", True, seeds="1,2", runs=str(tmp_path), epochs=2, **SMALL)
-
-    first = InThisProcess(most=4)
-    found = run_grid(plan(), first)
-    assert found.stopped and found.done == 4 and found.page is None and not found.failures
-    second = InThisProcess()
-    found = run_grid(plan(), second)
-    assert found.done == 13 and not found.stopped and not found.failures
-    assert len(first.names + second.names) == len(set(first.names + second.names)) == 13
-    assert "9 of 13 runs to go: here" in capsys.readouterr().out
-    html = found.page.read_text()
-    for name in ("zero-shot", "residual", "linear probe", "LP-FT", "L2-SP", "WiSE-FT", "CoOp", "fine-tuning"):
-        assert f"{name} (" in html  # in brackets what was made small
-    assert "seeds 1, 2" in html
-    third = InThisProcess()
-    assert run_grid(plan(), third).page == found.page and third.names == []  # all is skipped, the report made anew
+def test_a_failure_is_kept_for_the_end_and_stops_no_other_run(all_methods):
+    _, (first, _), (found, _) = all_methods
+    assert [name.split("-")[1] for name in first.names] == list(METHODS[:6])
+    ((failed, why),) = found.failures.items()
+    assert failed == first.names[4] and "checkpoint.safetensors is damaged" in why
+    assert found.done == 5
 
 
-def command(runs: Path, *given: str) -> list[str]:
-    parameters = {"methods": "fine_tune,reprogrammer", "paddings": "2,4", "lr": "1e30", "epochs": "12", "runs": runs}
-    words = [str(word) for name, value in {**parameters, **SMALL}.items() for word in ("-p", name, value)]
-    return [sys.executable, "-m", "reprog_kit", "reproduce", "demo", *words, *given]
+@pytest.mark.slow
+def test_what_is_done_is_skipped(all_methods):
+    runs, (first, second), (stopped, whole) = all_methods
+    assert [name.split("-")[1] for name in second.names] == [METHODS[4], METHODS[6]]
+    assert {*first.names, *second.names} == {cell.name for cell in plan(runs).cells}
+    assert whole.done == 7 and not whole.failures
+    assert stopped.stopped and whole.stopped and stopped.page is whole.page is None  # no report after a Ctrl-C
+    assert plan(runs).todo() == []
 
 
 def of_these_runs(runs: Path) -> list[int]:
-    """Return the processes, workers and kernels, whose environment or command names this folder's mark."""
+    """Return the processes, workers and kernels, whose environment names this folder's mark."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
@@ -95,41 +107,66 @@ def of_these_runs(runs: Path) -> list[int]:
 
 def until(holds, process=None) -> None:
     """Wait until something holds; five minutes are a failure, as is a process that ended before."""
-    for _ in range(3000):
+    for _ in range(15_000):
         if holds():
             return
         assert process is None or process.poll() is None, process.communicate()
-        time.sleep(0.1)
+        time.sleep(0.02)
     raise AssertionError("it never came to that")
+
+
+def learnt(folder: Path) -> list[dict]:
+    """Return a run's history without what a clock says."""
+    return [
+        {key: value for key, value in record.items() if key not in ("seconds", "peak_memory_mb", "images_per_s")}
+        for record in read_rows(folder / "history.jsonl")
+    ]
 
 
 @pytest.mark.slow
 @pytest.mark.notebook
-@pytest.mark.xdist_group("notebooks")
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks for processes as Linux shows them")
-def test_killed_in_a_training_it_goes_on_and_what_fails_is_told_at_the_end(tmp_path):
-    environment = {**os.environ, "REPROG_TEST": str(tmp_path)}
-    how = {"env": environment, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    first = subprocess.Popen(command(tmp_path), **how)
-    until(lambda: list(tmp_path.glob("demo-reprogrammer-*/checkpoint.safetensors")), first)
+def test_killed_in_a_training_the_same_command_goes_on_to_the_same_result_and_a_report(all_methods, tmp_path):
+    runs, *_ = all_methods
+    words = [str(word) for name, value in {**LONG, "runs": runs}.items() for word in ("-p", name, value)]
+    command = [sys.executable, "-m", "reprog_kit", "reproduce", "demo", *words]
+    how = {"env": {**os.environ, "REPROG_TEST": str(runs)}, "stderr": subprocess.STDOUT, "text": True}
+    *_, cell = plan_grid("demo", runs=str(runs), **LONG).cells
+
+    first = subprocess.Popen(command, stdout=subprocess.PIPE, **how)
+    until((cell.run.folder / "checkpoint.safetensors").exists, first)
     first.send_signal(signal.SIGKILL)
     first.communicate()
-    until(lambda: not of_these_runs(tmp_path))  # no worker and no kernel goes on writing
-    (run,) = tmp_path.glob("demo-reprogrammer-*")
-    begun = read_rows(run / "history.jsonl")
-    assert 1 <= len(begun) < 12 and not (run / "results.jsonl").exists()
+    until(lambda: not of_these_runs(runs))  # no worker and no kernel goes on writing
+    begun = read_rows(cell.run.folder / "history.jsonl")
+    assert cell.state == "started" and 1 <= len(begun) < LONG["epochs"]
 
-    second = subprocess.run(command(tmp_path, "-p", "workers", "2"), **how)
-    said = second.stdout
-    assert second.returncode == 1
-    assert "3 of 3 runs to go: 2 runs at a time on this machine" in said and "2 of 3 runs are done" in said
-    assert read_rows(run / "history.jsonl")[: len(begun)] == begun  # these epochs were not trained again
-    folders = list(tmp_path.glob("demo-reprogrammer-*"))
-    assert {row["padding"] for folder in folders for row in read_rows(folder / "results.jsonl")} == {2, 4}
-    assert [len(read_rows(folder / "history.jsonl")) for folder in folders] == [12, 12]
-    failed = "fine_tune-mini-[0-9a-f]{8}-s1\ntrain.ipynb stopped: InputError: the loss is nan in epoch 1: lower the"
-    assert len(re.findall(failed, said)) == 1
-    assert "python -m reprog_kit reproduce demo -p methods fine_tune,reprogrammer" in said
-    assert (tmp_path / "report-demo" / "report.html").is_file() and "report-demo/report.html" in said
-    with FileLock(tmp_path / "notebooks" / f".{run.name}.lock", timeout=0):
+    second = subprocess.run(command, stdout=subprocess.PIPE, **how)
+    assert second.returncode == 0, second.stdout
+    assert "1 of 2 runs to go: 1 run at a time on this machine" in second.stdout
+    assert "2 of 2 runs are done" in second.stdout
+    assert read_rows(cell.run.folder / "history.jsonl")[: len(begun)] == begun  # these epochs were not trained again
+    unbroken = train_run(TrainSettings.build(**{**cell.given, "runs": str(tmp_path)})).folder
+    assert learnt(cell.run.folder) == learnt(unbroken)
+    programs = [(folder / "program.safetensors").read_bytes() for folder in (cell.run.folder, unbroken)]
+    assert programs[0] == programs[1]
+    with FileLock(runs / "notebooks" / f".{cell.name}.lock", timeout=0):
         pass
+
+    page = runs / "report-demo" / "report.html"
+    assert second.stdout.rstrip().endswith(str(page))
+    html = page.read_text()
+    for name in ("zero-shot", "residual", "linear probe", "LP-FT", "L2-SP", "WiSE-FT", "CoOp", "fine-tuning"):
+        assert f"{name} (" in html  # in brackets what was made small
+
+
+@pytest.mark.slow
+def test_the_command_tells_a_failure_and_how_to_go_on(tmp_path, capsys):
+    (tmp_path / "notebooks").write_text("a file where the notebooks should go")
+    given = ["-p", "methods", "zero_shot", "-p", "runs", str(tmp_path)]
+    assert main(["reproduce", "demo", *given]) == 1
+    said = capsys.readouterr().out
+    assert "0 of 1 runs are done" in said
+    assert "\nfailed: demo-zero_shot-mini-" in said and "\nFileExistsError: " in said
+    assert f"skips what is done:\npython -m reprog_kit reproduce demo {' '.join(given)}\n" in said
+    assert "open this page" not in said
