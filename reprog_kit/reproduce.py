@@ -12,6 +12,13 @@ from .parameters import InputError
 from .report import Report
 from .settings import ReportSettings, TrainSettings, in_project, project_root
 
+_CONFIG = {
+    # Without it ipykernel 7 warns about unencrypted loopback traffic at every start.
+    "KernelManager": {"transport_encryption": "auto"},
+    # After its last cell a kernel has nothing left to write, and takes seconds to take its leave.
+    "NotebookClient": {"shutdown_kernel": "immediate"},
+}
+
 
 def run_notebook(name: str, out: Path, **parameters: Any) -> Path:
     """Execute a notebook of the project with papermill.
@@ -42,8 +49,7 @@ def run_notebook(name: str, out: Path, **parameters: Any) -> Path:
                 project_root() / "notebooks" / f"{name}.ipynb", out, given,
                 kernel_name="python3",
                 stdout_file=sys.stdout,  # the progress bar streams
-                # Without it ipykernel 7 warns about unencrypted loopback traffic at every start.
-                config=Config({"KernelManager": {"transport_encryption": "auto"}}),
+                config=Config(_CONFIG),
                 progress_bar=False, cwd=project_root(),
             )  # fmt: skip
         except papermill.PapermillExecutionError as error:

@@ -80,13 +80,12 @@ def start(
     with tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as noise:
         # In a session of its own: Ctrl-C in a terminal is for who started it, who then ends it.
         with subprocess.Popen(
-            [sys.executable, "-m", "reprog_kit.worker"], stdin=subprocess.PIPE, stdout=said, stderr=noise,
+            [sys.executable, "-m", "reprog_kit.worker"], stdin=subprocess.PIPE, stdout=said, stderr=noise, bufsize=0,
             env={**os.environ, "PYTHONPATH": path, **(environment or {})}, start_new_session=True,
         ) as process:  # fmt: skip
             started(process)
             with contextlib.suppress(BrokenPipeError):
                 process.stdin.write(json.dumps(asdict(job)).encode() + b"\n")
-                process.stdin.flush()
             status = process.wait()
         return "" if status == 0 else _why(status, said, noise)
 

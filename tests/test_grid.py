@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from reprog_kit import results as results_module
 from reprog_kit import runs as runs_module
 from reprog_kit.__main__ import main
 from reprog_kit.datasets import BenchmarkData
@@ -67,6 +68,24 @@ def test_states_are_read_from_the_disk(small, monkeypatch):
     assert [cell.epochs for cell in grid.cells] == [1, 2, 1] and grid.todo() == [at_4]
     assert states(small(**TWO, seeds="2")) == ["missing"] * 3
     assert len(small(**TWO, resume="False").todo()) == 3  # all are trained anew
+
+
+def test_a_kill_in_an_evaluation_leaves_no_rows_and_a_run_to_go_on_with(small, monkeypatch):
+    (cell,) = small(methods="reprogrammer").cells
+    train_run(cell.run.settings)
+    rows_of = results_module._rows_of
+
+    def killed_at_the_last(evaluation, method):
+        if method == "residual":
+            raise KeyboardInterrupt
+        return rows_of(evaluation, method)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(results_module, "_rows_of", killed_at_the_last)
+        evaluate(cell)
+    assert cell.run.results == [] and cell.state == "started"
+    evaluate(cell)
+    assert cell.state == "done"
 
 
 def test_the_names_are_those_that_training_gives(small):
@@ -169,7 +188,8 @@ def test_the_plan_is_a_run_a_line(small):
         ["missing", "CoOp", "1", "0/2", "unknown"],
         ["missing", "CoOp", "2", "0/2", "unknown"],
     ]
-    assert lines[-1].startswith("2 runs to go; what they cost is unknown")
+    assert lines[-2].startswith("2 runs to go; what they cost is unknown")
+    assert lines[-1] == "One run tells what its kind takes: -p methods coop -p seeds 1, without --dry-run."
     train_run(grid.cells[1].run.settings)
     evaluate(grid.cells[1])
     known = small(methods="zero_shot,coop,lp_ft", contexts=5, seeds="1,2").describe().splitlines()
@@ -202,7 +222,8 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(tmp_path, capsys, monkeypa
     assert main(["reproduce", "demo", "--grid", "--dry-run", *given]) == 0
     said = capsys.readouterr().out
     assert said.startswith("demo: 13 runs, of which 0 done, 0 started, 13 missing")
-    assert len(said.splitlines()) == 3 + 13 + 2 and said.count("  CoOp ") == 2
+    assert len(said.splitlines()) == 3 + 13 + 3 and said.count("  CoOp ") == 2
+    assert "-p methods reprogrammer -p seeds 1, without --dry-run" in said.splitlines()[-1]
     assert list(tmp_path.iterdir()) == []
 
 

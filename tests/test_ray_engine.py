@@ -2,25 +2,26 @@
 
 import os
 import shutil
+import socket
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import yaml
 
 from reprog_kit import runs as runs_module
-from reprog_kit.engines import Outcome
 from reprog_kit.evaluation import Evaluation
 from reprog_kit.grid import plan_grid
-from reprog_kit.grid_run import run_grid
+from reprog_kit.grid_run import engine_of
 from reprog_kit.grid_settings import GridSettings
 from reprog_kit.parameters import InputError
-from reprog_kit.ray_engine import OnRay, pack, receive, unpack
+from reprog_kit.ray_engine import OnRay, _knock, pack, receive, unpack
 from reprog_kit.run_folders import find_run
 from reprog_kit.runs import train_run
 from reprog_kit.settings import EvaluateSettings, project_root, read_yaml
 from reprog_kit.worker import Job
 
-QUICK = {"limit": 40, "epochs": 3, "batch_size": 20, "warmup_steps": 1, "device": "cpu"}
+QUICK = {"limit": 20, "epochs": 2, "batch_size": 10, "warmup_steps": 1, "device": "cpu"}
 
 
 def test_files_arrive_whole_in_the_place_of_what_was_there(tmp_path):
@@ -65,20 +66,39 @@ def test_without_ray_the_message_says_how_to_get_it(monkeypatch):
         OnRay(GridSettings(engine="ray"))
 
 
+@pytest.mark.parametrize("address", ["127.0.0.1:{}", "[::1]:{}"])
+def test_an_address_where_nobody_listens_is_refused_before_ray_begins_to_wait(monkeypatch, address):
+    ray = pytest.importorskip("ray", reason="needs the extra ray: pip install -e '.[ray]'")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = address.format(taken.getsockname()[1])
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", lambda **_: pytest.fail("Ray would now wait for minutes"))
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises(InputError) as caught:
+        OnRay(GridSettings(engine="ray"))
+    said = str(caught.value)
+    assert said.startswith(f"the Ray cluster at {address} cannot be used: [Errno ")
+    assert "ray start --head" in said
+
+
+@pytest.mark.parametrize("address", [None, "auto", "local", "ray://127.0.0.1:1"])
+def test_what_is_no_host_and_port_is_left_to_ray(address):
+    _knock(address)
+
+
 def test_a_number_of_workers_is_for_this_machine():
     with pytest.raises(InputError, match="workers = 2 is refused with engine = 'ray'"):
         OnRay(GridSettings(engine="ray", workers=2))
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory):
+def cluster():
     """Two nodes of one core each; this process is their driver."""
     ray = pytest.importorskip("ray", reason="needs the extra ray: pip install -e '.[ray]'")
     from ray.cluster_utils import Cluster
 
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
-        patch.setenv("PYTHONPYCACHEPREFIX", str(tmp_path_factory.mktemp("compiled")))
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("PYTHONPATH", os.pathsep.join([str(project_root()), os.environ.get("PYTHONPATH", "")]))
         nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
@@ -89,46 +109,12 @@ def cluster(tmp_path_factory):
         nodes.shutdown()
 
 
-class Noted:
-    """An engine that keeps what the one inside says."""
-
-    def __init__(self, inside: OnRay):
-        self.inside, self.outcomes = inside, []
-
-    def describe(self) -> str:
-        return self.inside.describe()
-
-    def run(self, jobs):
-        for outcome in self.inside.run(jobs):
-            self.outcomes.append(outcome)
-            yield outcome
-
-
-@pytest.mark.ray
-@pytest.mark.slow
-@pytest.mark.notebook
-@pytest.mark.xdist_group("notebooks")
-def test_two_nodes_share_the_runs_of_a_grid(cluster, tmp_path):
-    grid = plan_grid("demo", methods="zero_shot,linear_probe", engine="ray", runs=str(tmp_path), limit=40, device="cpu")
-    engine = Noted(OnRay(grid.settings, "cpu"))
-    assert engine.describe() == "on a Ray cluster of 2 nodes, 1 core a run"
-    found = run_grid(grid, engine)
-    assert found.failures == {} and found.done == 2 and found.page.is_file()
-    assert len({outcome.where for outcome in engine.outcomes}) == 2  # a run on each node
-    assert not any("its files are here" in outcome.where for outcome in engine.outcomes)
-    assert not list((tmp_path / "cache").glob(".seen-*"))
-
-
-@pytest.mark.ray
-@pytest.mark.slow
-@pytest.mark.notebook
-@pytest.mark.xdist_group("notebooks")
-def test_a_node_that_shares_nothing_goes_on_with_a_run_and_sends_it_back(cluster, tmp_path, monkeypatch):
-    own = tmp_path / "mine.yaml"  # a benchmark of one's own, which the node gets with the run
+@pytest.fixture
+def begun(tmp_path, monkeypatch):
+    """A run of two epochs on a benchmark of one's own, stopped here after the first."""
+    own = tmp_path / "mine.yaml"
     shutil.copy(project_root() / "params" / "demo.yaml", own)
-    here, there = tmp_path / "here", tmp_path / "there"
-    grid = plan_grid(str(own), padding=4, engine="ray", runs=str(here), **QUICK)
-    (cell,) = grid.cells
+    (cell,) = plan_grid(str(own), padding=4, engine="ray", runs=str(tmp_path / "here"), **QUICK).cells
     keep = runs_module._keep
 
     def stop_at_the_second(run, method, data, epoch):
@@ -139,29 +125,47 @@ def test_a_node_that_shares_nothing_goes_on_with_a_run_and_sends_it_back(cluster
     with monkeypatch.context() as patch:
         patch.setattr(runs_module, "_keep", stop_at_the_second)
         train_run(cell.run.settings)
-    (begun,) = cell.run.history
-    engine = OnRay(grid.settings, "cpu", shared=False, scratch=str(there))
-    (outcome,) = engine.run([Job(cell.name, cell.given)])
-    assert isinstance(outcome, Outcome) and outcome.failure == ""
-    assert outcome.where.endswith("its files are here now")
-    assert cell.state == "done" and cell.run.history[0] == begun and len(cell.run.history) == 3
-    assert not (cell.run.folder / "checkpoint.safetensors").exists()
-    assert sorted(path.name for path in (here / "notebooks").glob("*.ipynb")) == [
-        f"{cell.name}-evaluate.ipynb",
-        f"{cell.name}-train.ipynb",
-    ]
-    assert not (there / cell.name).exists() and (there / "cache" / "mine.yaml").is_file()
-    run = find_run(cell.name, str(here))
-    assert run.settings == cell.run.settings
-    assert len(Evaluation(EvaluateSettings.build(run=run.name, runs=str(here)), run).data.test) == 40
+    return cell
 
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_what_fails_on_a_node_comes_back_and_leaves_nothing_here(cluster, tmp_path):
+@pytest.mark.notebook
+def test_one_node_writes_into_the_shared_runs_while_another_goes_on_with_a_run_and_sends_it_back(
+    cluster, begun, tmp_path
+):
+    shared = plan_grid("demo", method="zero_shot", engine="ray", runs=str(tmp_path / "runs"), limit=20, device="cpu")
+    here, there = begun.run.folder.parent, tmp_path / "there"
+    (first,) = begun.run.history
+    engines = [engine_of(shared), OnRay(shared.settings, "cpu", shared=False, scratch=str(there))]
+    assert engines[0].describe() == "on a Ray cluster of 2 nodes, 1 core a run"
+    cells = [*shared.cells, begun]
+    with ThreadPoolExecutor(2) as pool:  # both at once, so each has a node of one core to itself
+        pairs = pool.map(lambda engine, cell: list(engine.run([Job(cell.name, cell.given)])), engines, cells)
+        (beside,), (apart,) = pairs
+    assert beside.failure == apart.failure == "" and [cell.state for cell in cells] == ["done", "done"]
+    assert apart.where == f"{apart.where.split(',')[0]}, its files are here now"
+    assert beside.where.startswith("Ray node ") and beside.where != apart.where.split(",")[0]
+    for cell in cells:
+        names = {path.name for path in (cell.run.folder.parent / "notebooks").glob("*.ipynb")}
+        assert names == {f"{cell.name}-{step}.ipynb" for step in ("train", "evaluate")}
+    assert not list((shared.runs / "cache").glob(".seen-*"))
+
+    assert begun.run.history[0] == first and len(begun.run.history) == 2
+    assert not (begun.run.folder / "checkpoint.safetensors").exists()
+    assert not (there / begun.name).exists() and (there / "cache" / "mine.yaml").is_file()
+    run = find_run(begun.name, str(here))
+    assert run.settings == begun.run.settings
+    assert len(Evaluation(EvaluateSettings.build(run=run.name, runs=str(here)), run).data.test) == 20
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_what_fails_on_a_node_comes_back_stops_nothing_and_leaves_nothing_here(cluster, tmp_path):
     (tmp_path / "file").write_text("")
-    job = Job("a", {"runs": str(tmp_path / "runs"), "data_root": str(tmp_path), "dataset": "demo", "seed": 1})
+    given = {"runs": str(tmp_path / "runs"), "data_root": str(tmp_path), "dataset": "demo", "seed": 1}
     engine = OnRay(GridSettings(engine="ray"), "cpu", shared=False, scratch=str(tmp_path / "file" / "scratch"))
-    (outcome,) = engine.run([job])
-    assert "NotADirectoryError" in outcome.failure
+    outcomes = list(engine.run([Job(name, given) for name in "ab"]))
+    assert sorted(outcome.job.name for outcome in outcomes) == ["a", "b"]
+    assert all("NotADirectoryError" in outcome.failure for outcome in outcomes)
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["cache"]
