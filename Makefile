@@ -1,4 +1,4 @@
-# make demo | test | lint | lab | figures | install: each sets the environment up first if it has to, then runs.
+# make demo | reproduce | test | lint | lab | figures | install: each sets the environment up first if it has to, then runs.
 # Inside an active conda environment (not base) that environment is used, otherwise .venv is made here.
 
 PYTHON3 ?= python3
@@ -17,10 +17,14 @@ export OMP_WAIT_POLICY ?= passive
 # A notebook's kernel starts in 6 s where compiled modules may be kept, and in 14 s where not.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test lint lab figures install
+.PHONY: demo reproduce test lint lab figures install
 
 demo: $(STAMP)  ## train and evaluate on the embedded benchmark; the last line is the page to open
 	$(PYTHON) -m reprog_kit reproduce demo
+
+BENCH ?= demo
+reproduce: $(STAMP)  ## every method with seeds 1, 2, 3: make reproduce BENCH=cifar10 ARGS="-p paddings 0,16,32 --dry-run"
+	$(PYTHON) -m reprog_kit reproduce $(BENCH) --grid $(ARGS)
 
 test: $(STAMP)  ## all tests; two processes of one thread each
 	OMP_NUM_THREADS=1 $(PYTHON) -m pytest

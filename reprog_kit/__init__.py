@@ -40,6 +40,8 @@ _HOME = {
     "sweep_runs": "sweep",
     "norm_rows": "sweep",
     "sweep_table": "sweep_rows",
+    "plan_grid": "grid",
+    "run_grid": "grid_run",
     "alpha_slider": "sweep_widgets",
     "UmapSettings": "explore_settings",
     "FeatureMaps": "map_panels",

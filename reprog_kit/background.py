@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 from .budget import fitted, pace, spoken, told, warmed
-from .evaluation import FOLLOWS, Evaluation
+from .evaluation import Evaluation
 from .features import between_batches
 from .ledger import NAMES
+from .methods import FOLLOWS
 from .parameters import InputError
 from .run_folders import Run
 from .runs import train_run

@@ -18,6 +18,7 @@ from .detection import FEATURE_SCORES, SCORES
 from .features import Head, ensemble_head, features, head
 from .image_sets import ImageSet, limited
 from .label_check import LabelAlarm, permuted_labels
+from .methods import scored_methods
 from .metrics import accuracy, masked_logits
 from .residual import one_standard_error, residual
 from .run_folders import Run, find_run
@@ -25,8 +26,6 @@ from .runs import load_run
 from .settings import EvaluateSettings, TrainSettings, in_project
 from .zero_shot import PromptEnsemble, ZeroShot
 
-# What an evaluation of a run scores: the run itself, what needs no training, and what follows from it at a weight.
-FOLLOWS = {"reprogrammer": ("residual",), "fine_tune": ("wise_ft",)}
 ALPHAS = np.round(np.linspace(0, 1, 101), 2)
 
 
@@ -81,8 +80,7 @@ class Evaluation:
         backbone, captions = self.method.backbone, self.method.captions
         self.zero_shot = ZeroShot(backbone, captions)
         own, templates = self.run.settings.method, self.data.benchmark.templates
-        ensemble = ("prompt_ensemble",) if templates else ()
-        self.methods = tuple(dict.fromkeys(("zero_shot", *ensemble, own, *FOLLOWS.get(own, ()))))
+        self.methods = scored_methods(own, bool(templates))
         self._models: dict[str, ZeroShot] = {own: self.method, "zero_shot": self.zero_shot}
         if templates:
             sentences = [self.data.benchmark.captions(self.data.classes, t) for t in templates]

@@ -18,8 +18,15 @@ METHODS: dict[str, type[ZeroShot]] = {
     "l2_sp": L2SP,
     "coop": CoOp,
 }
+# What follows from a run at a weight, and is scored with it.
+FOLLOWS = {"reprogrammer": ("residual",), "fine_tune": ("wise_ft",)}
 
 
 def build(backbone: Backbone, classes: tuple[str, ...], captions: list[str], settings: TrainSettings) -> ZeroShot:
     """Return the untrained method that the settings ask for."""
     return METHODS[settings.method].from_settings(backbone, classes, captions, settings)
+
+
+def scored_methods(method: str, ensemble: bool) -> tuple[str, ...]:
+    """Return what an evaluation of a method's run scores, with or without a prompt ensemble beside zero-shot."""
+    return tuple(dict.fromkeys(("zero_shot", *(("prompt_ensemble",) * ensemble), method, *FOLLOWS.get(method, ()))))

@@ -2,7 +2,7 @@
 
 Beside the pixels stands a table with two hashes a picture: the stamp of its source (name, size, time of change), which
 says whether the row is still right, and the digest of its pixels, which is written after them and says that they are
-there. Shapes: N pictures, S the benchmark's side in px.
+there. One process at a time decodes. Shapes: N pictures, S the benchmark's side in px.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock
 
 from .parameters import InputError, in_jupyterlab
 from .sources import Listing, decode_what_can_be
@@ -81,24 +82,30 @@ class PictureCache:
         InputError
             If the disk is full or not to be written.
         """
-        todo = self.missing(rows)
-        if not len(todo):
+        if not len(self.missing(rows)):
             return {}
-        bad: dict[int, str] = {}
         try:
-            table = self._open_for_writing()
-            with (
-                ThreadPoolExecutor(workers or cpu_count()) as pool,
-                _bar(name, len(rows), len(rows) - len(todo)) as bar,
-            ):
-                for chunk in self._chunks(todo):
-                    bad.update(self._fill_chunk(chunk, table, pool))
-                    bar.update(len(chunk))
+            self.pixels_file.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(self.rows_file.with_suffix(".lock")):  # a process that waited here finds the rows decoded
+                return self._fill_missing(rows, workers, name)
         except OSError as error:
             raise InputError(
                 f"the decoded pictures could not be written to {self.pixels_file.parent} ({error.strerror or error}). "
                 "Give a folder with more room in $REPROG_CACHE, or decode anew in every epoch with -p stream True."
             ) from None
+
+    def _fill_missing(self, rows: np.ndarray, workers: int | None, name: str) -> dict[int, str]:
+        todo, bad = self.missing(rows), {}
+        if not len(todo):
+            return bad
+        table = self._open_for_writing()
+        with (
+            ThreadPoolExecutor(workers or cpu_count()) as pool,
+            _bar(name, len(rows), len(rows) - len(todo)) as bar,
+        ):
+            for chunk in self._chunks(todo):
+                bad.update(self._fill_chunk(chunk, table, pool))
+                bar.update(len(chunk))
         return bad
 
     def _fill_chunk(self, chunk: np.ndarray, table: np.ndarray, pool: ThreadPoolExecutor) -> dict[int, str]:
@@ -160,7 +167,6 @@ class PictureCache:
 
     def _open_for_writing(self) -> np.memmap:
         """Make both files at their full length, without taking the room yet (sparse), and return the table."""
-        self.pixels_file.parent.mkdir(parents=True, exist_ok=True)
         if not self._whole():
             self.rows_file.unlink(missing_ok=True)
         for file, size in (

@@ -12,6 +12,13 @@ from .parameters import InputError
 from .report import Report
 from .settings import ReportSettings, TrainSettings, in_project, project_root
 
+_CONFIG = {
+    # Without it ipykernel 7 warns about unencrypted loopback traffic at every start.
+    "KernelManager": {"transport_encryption": "auto"},
+    # After its last cell a kernel has nothing left to write, and takes seconds to take its leave.
+    "NotebookClient": {"shutdown_kernel": "immediate"},
+}
+
 
 def run_notebook(name: str, out: Path, **parameters: Any) -> Path:
     """Execute a notebook of the project with papermill.
@@ -42,8 +49,7 @@ def run_notebook(name: str, out: Path, **parameters: Any) -> Path:
                 project_root() / "notebooks" / f"{name}.ipynb", out, given,
                 kernel_name="python3",
                 stdout_file=sys.stdout,  # the progress bar streams
-                # Without it ipykernel 7 warns about unencrypted loopback traffic at every start.
-                config=Config({"KernelManager": {"transport_encryption": "auto"}}),
+                config=Config(_CONFIG),
                 progress_bar=False, cwd=project_root(),
             )  # fmt: skip
         except papermill.PapermillExecutionError as error:
@@ -85,6 +91,25 @@ def _superfluous(output, libraries: set[str]) -> bool:
     return seen
 
 
+def train_and_evaluate(name: str, parameters: dict[str, Any], seeds: list[int] | None = None) -> list[Path]:
+    """Execute `train.ipynb`, then `evaluate.ipynb`, and return the paths of both as they are in runs/notebooks/.
+
+    Parameters
+    ----------
+    name : str
+        Of the run that the parameters lead to.
+    parameters : dict
+        Of `train.ipynb`; ``runs`` is among them.
+    seeds : list of int, optional
+        Which of the run's seeds are evaluated; by default all that are trained.
+    """
+    runs = Path(parameters["runs"])
+    trained, evaluated = (runs / "notebooks" / f"{name}-{step}.ipynb" for step in ("train", "evaluate"))
+    run_notebook("train", trained, **parameters)
+    scored = {"run": str(runs / name), "runs": str(runs), "device": parameters.get("device"), "seeds": seeds}
+    return [trained, run_notebook("evaluate", evaluated, **scored)]
+
+
 def reproduce(dataset: str, **parameters: Any) -> Path:
     """Train on a benchmark, evaluate, and return the path of one page with all that was found."""
     from .runs import prepare  # torch; a report does without
@@ -94,9 +119,7 @@ def reproduce(dataset: str, **parameters: Any) -> Path:
     runs = run.folder.parent
     # The kernels start in the project's folder, so they get the paths as they are from here.
     found = {"dataset": run.settings.dataset, "data_root": run.settings.data_root, "runs": str(runs)}
-    trained = run_notebook("train", runs / "notebooks" / f"{run.name}-train.ipynb", **{**parameters, **found})
-    scored = {"run": str(run.folder), "runs": str(runs), "device": parameters.get("device")}
-    evaluated = run_notebook("evaluate", runs / "notebooks" / f"{run.name}-evaluate.ipynb", **scored)
+    trained, evaluated = train_and_evaluate(run.name, {**parameters, **found})
     return page([trained, evaluated], run.folder / "report.html", data.benchmark.title or data.benchmark.name)
 
 

@@ -48,19 +48,34 @@ def run_name(settings: TrainSettings, data: BenchmarkData, listed: str, backbone
     return f"{data.benchmark.name}-{settings.method}-{model}-{digest}-s{settings.seed}"
 
 
-def prepare(settings: TrainSettings, backbone: Backbone | None = None) -> tuple[Run, ZeroShot, BenchmarkData]:
+def opened(settings: TrainSettings, backbone: Backbone | None = None) -> tuple[Backbone, BenchmarkData, str]:
+    """Return the backbone and the data that settings name, and a hash of what the data list; many runs share them.
+
+    The backbone is loaded here unless it is given.
+
+    Raises
+    ------
+    InputError
+        If either cannot be had.
+    """
+    backbone = backbone or load_backbone(settings.model, settings.pretrained, settings.device)
+    data = BenchmarkData.of(settings)
+    return backbone, data, data.check()
+
+
+def prepare(
+    settings: TrainSettings, held: tuple[Backbone, BenchmarkData, str] | None = None
+) -> tuple[Run, ZeroShot, BenchmarkData]:
     """Return the run that the settings lead to, the untrained method and the data, with nothing written.
 
-    The backbone is the settings' own, loaded here unless it is given.
+    What the settings name is opened, or taken from `held`, which `opened` returned.
 
     Raises
     ------
     InputError
         If anything asked for cannot be had.
     """
-    backbone = backbone or load_backbone(settings.model, settings.pretrained, settings.device)
-    data = BenchmarkData.of(settings)
-    listed = data.check()
+    backbone, data, listed = held or opened(settings)
     method = build(backbone, data.classes, data.captions, settings)
     found = {"image_size": method.image_size, "data_root": str(data.root.resolve())}
     if isinstance(method, Reprogrammer):
@@ -106,8 +121,8 @@ def train_run(
 
 
 def _train_here(settings: TrainSettings, progress, say, backbone: Backbone | None, ranks: Ranks) -> Run:
-    device = ranks.device or settings.device
-    run, method, data = prepare(settings, backbone or load_backbone(settings.model, settings.pretrained, device))
+    own = backbone or load_backbone(settings.model, settings.pretrained, ranks.device or settings.device)
+    run, method, data = prepare(settings, opened(settings, own))
     checkpoint = run.folder / "checkpoint.safetensors"
     if ranks.tell(run.finished and settings.resume)[0]:
         checkpoint.unlink(missing_ok=True)

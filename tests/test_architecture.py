@@ -16,6 +16,7 @@ ROAD = [
     "recipes",
     "settings",
     "explore_settings",
+    "grid_settings",
     "specs",
     "class_names",
     "benchmarks",
@@ -73,6 +74,8 @@ ROAD = [
     "results",
     "program_doctor",
     "ledger",
+    "grid_cost",
+    "grid",
     "tables",
     "sentences",
     "ablation",
@@ -108,6 +111,10 @@ ROAD = [
     "train_widgets",
     "inspect_widgets",
     "reproduce",
+    "worker",
+    "engines",
+    "ray_engine",
+    "grid_run",
     "__main__",
 ]
 # A side branch: how `mini` was made.
@@ -140,6 +147,7 @@ HOMES = {
     "accelerate": {"together"},
     "papermill": {"reproduce"},
     "nbconvert": {"reproduce"},
+    "ray": {"ray_engine"},
 }
 MODULES = {path.stem: ast.parse(path.read_text()) for path in sorted(FOLDER.glob("*.py"))}
 

@@ -1,6 +1,7 @@
 """The cache of decoded pictures: the pixels that decoding gives, filled once, whole after a kill, checked by hash."""
 
 import os
+import threading
 import time
 
 import numpy as np
@@ -98,6 +99,26 @@ def test_a_kill_costs_the_chunk_under_way(cache, listing, monkeypatch):
     monkeypatch.setattr(module, "decode_what_can_be", real)
     cache.fill(ALL)
     assert np.array_equal(cache.open(), decode(listing.items, listing.places, SIDE))
+
+
+def test_who_comes_while_another_decodes_waits_and_decodes_nothing_again(tmp_path, cache, listing, monkeypatch):
+    seen, real, second = [], module.decode_what_can_be, PictureCache(tmp_path / "cache", listing, SIDE)
+    other = threading.Thread(target=second.fill, args=(ALL,))
+
+    def decode_beside_another(items, side, rows, pool):
+        first = not seen
+        seen.extend(rows)
+        if first:
+            other.start()
+            other.join(0.3)  # it would be done by then, if it did not wait
+        return real(items, side, rows, pool)
+
+    monkeypatch.setattr(module, "decode_what_can_be", decode_beside_another)
+    assert cache.fill(ALL) == {}
+    other.join()
+    assert sorted(seen) == list(ALL)
+    assert np.array_equal(second.open(), decode(listing.items, listing.places, SIDE))
+    assert len(second.missing(ALL)) == 0
 
 
 def test_pixels_without_their_digest_do_not_count(cache, monkeypatch):
