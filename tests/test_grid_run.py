@@ -24,7 +24,7 @@ from reprog_kit.worker import Outcome
 
 SMALL = {"limit": 20, "batch_size": 10, "warmup_steps": 1}
 # So long that it can be killed in between, and still takes seconds.
-LONG = {**SMALL, "methods": "zero_shot,reprogrammer", "paddings": "4", "epochs": 20}
+LONG = {**SMALL, "methods": "zero_shot,reprogrammer", "paddings": "4", "epochs": 15}
 
 
 class InThisProcess:
