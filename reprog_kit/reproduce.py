@@ -15,7 +15,7 @@ from .settings import ReportSettings, TrainSettings, in_project, project_root
 _CONFIG = {
     # Without it ipykernel 7 warns about unencrypted loopback traffic at every start.
     "KernelManager": {"transport_encryption": "auto"},
-    # After its last cell a kernel has nothing left to write, and takes seconds to take its leave.
+    # After its last cell a kernel has nothing left to write, and needs a second or two for its leave.
     "NotebookClient": {"shutdown_kernel": "immediate"},
 }
 
