@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -69,7 +70,7 @@ def measure(settings: BenchmarkSettings) -> pd.DataFrame:
     """
     rows = []
     for model in settings.models:
-        for name, unit, plain, ours in [*_contests(settings, model), *_alone(settings, model)]:
+        for name, unit, plain, ours in chain(_contests(settings, model), _alone(settings, model)):
             for precision, amounts in ours.items():
                 rows.append(_row(settings, model, precision, name, unit, amounts, plain))
     return pd.DataFrame(rows)

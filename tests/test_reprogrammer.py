@@ -16,8 +16,10 @@ from torch import Tensor
 
 from reprog_kit.backbone import load_backbone
 from reprog_kit.features import autocast
+from reprog_kit.losses import symmetric_loss
 from reprog_kit.parameters import InputError
 from reprog_kit.reprogrammer import Reprogrammer
+from reprog_kit.settings import TrainSettings
 from reprog_kit.train import train
 from reprog_kit.zero_shot import ZeroShot
 
@@ -248,6 +250,21 @@ def test_the_loss_over_classes_sees_every_class_and_the_loss_over_pairs_those_pr
     # Image to text over pairs with twins as positives is cross-entropy over the classes present, each twice here.
     texts_to_images = [logits[:, c].softmax(0)[labels == c].sum().log().item() for c in labels]
     assert both == pytest.approx((over_present - sum(texts_to_images) / 4) / 2, rel=1e-4)
+
+
+@pytest.mark.parametrize("count", [11, 12, 40])
+def test_loss_and_gradients_are_those_of_the_classes_present_however_many_captions_are_encoded(tiny, colours, count):
+    settings = TrainSettings.build(dataset="demo")
+    method = Reprogrammer(tiny, CAPTIONS, padding=4)
+    labels = torch.arange(count) % 2 * 2  # the middle class is absent; below 12 pictures its caption is not encoded
+    images = torch.nn.functional.normalize(torch.randn(count, 32, generator=torch.Generator().manual_seed(4)), dim=1)
+    parameters = list(method.text_program.parameters())
+    loss = method.feature_loss(images, labels, settings)
+    gradients = torch.autograd.grad(loss, parameters)
+    texts = method.class_weights(torch.tensor([0, 2]))[labels // 2]
+    expected = symmetric_loss(images, texts, labels, method.scale)
+    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(gradients, torch.autograd.grad(expected, parameters), rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("value", [33, -1])
