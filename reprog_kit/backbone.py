@@ -167,8 +167,8 @@ def load_backbone(
     _check_names(model, pretrained, carries_own)
     tag = open_clip.get_pretrained_cfg(model, pretrained) if not carries_own else {}
     # Only a tag or a hub name may go to the network; a folder or a file never waits for it.
-    quick = _quiet_and_quick() if tag or source.startswith("hf-hub:") else contextlib.nullcontext()
-    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]), quick:
+    calm = _quiet_and_quick(network=bool(tag) or source.startswith("hf-hub:"))
+    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]), calm:
         warnings.simplefilter("ignore")
         torch.manual_seed(seed)
         try:
@@ -225,11 +225,11 @@ def _no_weights(model: str, pretrained: str | None, tag: dict, error: Exception)
 
 
 @contextlib.contextmanager
-def _quiet_and_quick():
+def _quiet_and_quick(network: bool):
     """Silence open_clip's logging, and use the hub's cache alone where the hub is out of reach (retries take 46 s)."""
     disabled, offline = logging.root.manager.disable, hub.HF_HUB_OFFLINE
     host = urlsplit(hub.ENDPOINT).hostname
-    if not getproxies():
+    if network and not getproxies():
         try:
             socket.create_connection((host, 443), timeout=3).close()
         except OSError:

@@ -77,23 +77,29 @@ def measure(settings: BenchmarkSettings) -> pd.DataFrame:
 
 
 def _contests(settings: BenchmarkSettings, model: str) -> Iterator[tuple[str, str, np.ndarray, dict[str, np.ndarray]]]:
-    """Yield name and unit of each task, and the seconds (rounds,) of the plain way and of ours in each precision."""
+    """Yield name and unit of each task, and the seconds (rounds,) of the plain way and of ours in each precision.
+
+    Seconds are those of ``batch_size * steps`` pictures. With many captions ours has more batches than one, as their
+    features are there after the first; the plain way encodes them for each, so that one batch is all of it.
+    """
     made = {precision: made_settings(settings, model, precision) for precision in settings.precisions}
     backbone = load_backbone(model, made[settings.precisions[0]].pretrained, settings.device)
-    for many, classes in ((False, settings.classes), (True, settings.many_classes)):
-        data = noise(settings.batch_size * settings.steps, classes, settings.side)
+    for many, classes, batches in ((False, settings.classes, 1), (True, settings.many_classes, settings.many_batches)):
+        few = settings.batch_size * settings.steps
+        data = noise(few * batches, classes, settings.side)
         known: dict[str, np.ndarray] = {}
         with tempfile.TemporaryDirectory() as folder:
             ours = {name: Ours(backbone, its, data, classes, Path(folder) / name) for name, its in made.items()}
             first = made[settings.precisions[0]]
             own = load_backbone(model, first.pretrained, settings.device, quick=False)
-            theirs = Theirs(own, first, data, classes, Path(folder))
+            theirs = Theirs(own, first, data.take(slice(0, few)), classes, Path(folder))
             for task in (task for task in TASKS if task.many == many):
                 ways = {name: getattr(way, task.ours) for name, way in ours.items()}
                 if task.plain not in known:
                     ways["plain"] = getattr(theirs, task.plain)
                 took = _in_turns(ways, settings.rounds)
                 known[task.plain] = took.pop("plain", known.get(task.plain))
+                took = {name: seconds / batches for name, seconds in took.items()}
                 yield task.name.format(f"{classes:,}"), task.unit, task.times * known[task.plain], took
             del ours, theirs, own, ways
 

@@ -116,6 +116,7 @@ class BenchmarkSettings(NotebookSettings):
     )
     classes: int = Field(10, ge=2, description="captions in training and evaluation")
     many_classes: int = Field(1000, ge=2, description="captions of the second evaluation, as ImageNet has them")
+    many_batches: int = Field(4, ge=1, description="its batches; of the plain way one is timed")
     side: int = Field(32, ge=1, description="px of the pictures before they are enlarged")
     batch_size: int = Field(128, ge=2, description="pictures a step")
     steps: int = Field(1, ge=1, description="steps, or batches, of each round")

@@ -209,6 +209,7 @@ def test_the_benchmark_runs_headless(tmp_path):
     from reprog_kit.reproduce import page, run_notebook
 
     given = {"models": ["mini"], "precisions": ["fp32"], "batch_size": 8, "rounds": 1, "many_classes": 20, "growth": 8}
+    given["many_batches"] = 2
     made = run_notebook("benchmark", tmp_path / "out.ipynb", **given)
     html = page([made], tmp_path / "page.html", "benchmark").read_text()
     assert html.count('<div class="plotly-graph-div"') == 2
