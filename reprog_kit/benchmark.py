@@ -128,7 +128,9 @@ def _row(settings: BenchmarkSettings, model: str, precision: str, name: str, uni
         amounts = pictures / took if unit == "images/s" and way != "ratio" else took
         low, middle, high = np.percentile(amounts, [0, 50, 100])
         row |= {way: middle, f"{way}_low": low, f"{way}_high": high}
-    where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    cpu = f"cpu, {threads} thread{'s' * (threads > 1)}"
+    where = torch.cuda.get_device_name(device) if device.type == "cuda" else cpu
     print(spoken(row), flush=True)
     return {**row, "device": where, "torch": torch.__version__}
 
