@@ -67,7 +67,7 @@ with joined(every[0]) as ranks:
     print("told", ranks.number, ranks.tell(7 + ranks.number))
 for settings in every:
     train_run(settings)
-print("alone again", current().count)
+print(f"alone again {current().count}")  # in one piece: two processes write
 """
 
 
@@ -266,8 +266,16 @@ def test_torchrun_trains_the_demo_as_one_process_does(tmp_path, capfd):
     assert_close(both, find_run(str(alone)), most=1e-4)  # of steps of 0.02 and 0.002
 
 
+@pytest.fixture
+def heeds_sigint():
+    """Heed an interrupt also where a shell in the background started the tests: what it starts ignores them."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.slow
-def test_a_launched_run_is_interrupted_as_in_one_process_and_goes_on_there(colours, tmp_path, capfd):
+def test_a_launched_run_is_interrupted_as_in_one_process_and_goes_on_there(colours, tmp_path, capfd, heeds_sigint):
     given = {"epochs": 2000, "batch_size": 7, "keep": "last"}  # a hundred are over before a signal has gone its way
     settings = colours(**given, processes=2)
 
