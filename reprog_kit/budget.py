@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import time
 from dataclasses import dataclass
 from tempfile import TemporaryDirectory
 
@@ -15,6 +14,7 @@ from .backbone import Backbone
 from .datasets import BenchmarkData
 from .features import between_batches
 from .image_sets import limited
+from .machine import synchronised
 from .methods import build
 from .parameters import InputError
 from .settings import TrainSettings
@@ -106,9 +106,7 @@ class _Clock:
 
     def now(self) -> float:
         """Return the time in seconds, once the device has done what it was given."""
-        if self.device.type != "cpu":
-            torch.accelerator.synchronize()
-        return time.perf_counter()
+        return synchronised(self.device)
 
     @property
     def step(self) -> float:

@@ -12,8 +12,8 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 
 import torch
 
-from .backbone import pick_device
 from .grid_settings import GridSettings
+from .machine import pick_device
 from .picture_cache import cpu_count
 from .worker import Job, Outcome, start
 

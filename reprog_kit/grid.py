@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from .backbone import Backbone
+from .budget import spoken
 from .datasets import BenchmarkData
-from .grid_cost import paces, speed, spoken, training_pictures
+from .grid_cost import paces, speed, training_pictures
 from .grid_settings import GridSettings
 from .ledger import NAMES
 from .methods import scored_methods
@@ -110,7 +111,7 @@ class Grid:
             made, again = cell.run.settings, self.anew and cell.state != "missing"
             width = f"{made.padding} px" if made.method == "reprogrammer" else ""
             epochs = f"{0 if self.anew else cell.epochs}/{made.epochs}"
-            cost = spoken(cell.left) if cell in self.todo() else ""
+            cost = ("unknown" if cell.left is None else spoken(cell.left)) if cell in self.todo() else ""
             state = "again" if again else cell.state
             lines.append(form.format(state, NAMES[made.method], made.seed, width, epochs, cost).rstrip())
         return "\n".join([*lines, "", self._sum()])

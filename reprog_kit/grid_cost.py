@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from .backbone import pick_device
 from .datasets import BenchmarkData
+from .machine import pick_device
 from .run_folders import runs_of
 from .settings import TrainSettings
 from .specs import Corrupted, Generated
@@ -41,13 +41,3 @@ def paces(dataset: str, settings: TrainSettings) -> dict[tuple, float]:
 def speed(settings: TrainSettings) -> tuple:
     """Return what decides, with the device, the seconds that a picture and epoch take."""
     return tuple(getattr(settings, name) for name in _SPEED)
-
-
-def spoken(seconds: float | None) -> str:
-    """Return a duration as people say it; None is unknown."""
-    if seconds is None:
-        return "unknown"
-    if seconds < 100:
-        return f"{seconds:.0f} s" if seconds >= 1 or seconds == 0 else "under 1 s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02} min"

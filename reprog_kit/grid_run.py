@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from .budget import spoken
 from .engines import Local
 from .grid import Cell, Grid
-from .grid_cost import spoken
 from .parameters import InputError
 from .reproduce import report
 from .worker import Job, Outcome

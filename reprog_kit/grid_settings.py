@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import Field, NonNegativeInt, field_validator
 
@@ -13,7 +13,7 @@ from .recipes import not_of
 from .settings import TrainSettings, as_seeds
 
 Method = Literal["zero_shot", "reprogrammer", "linear_probe", "fine_tune", "lp_ft", "l2_sp", "coop"]
-METHODS = ("zero_shot", "reprogrammer", "linear_probe", "fine_tune", "lp_ft", "l2_sp", "coop")
+METHODS = get_args(Method)
 SEEDS = (1, 2, 3)
 # What is evaluated with a run, and needs none of its own.
 _COMES_WITH = {"wise_ft": "fine_tune", "residual": "reprogrammer"}

@@ -35,9 +35,8 @@ class PatchProduct(nn.Conv2d):
         """Return (B, D, H // P, W // P); pixels beyond the last whole patch are left out, as a convolution does."""
         (high, wide), count = self.kernel_size, pixels_BCHW.shape[0]  # len() would fix the batch of a graph
         rows, columns = pixels_BCHW.shape[2] // high, pixels_BCHW.shape[3] // wide
-        whole = pixels_BCHW[:, :, : rows * high, : columns * wide].permute(
-            0, 2, 3, 1
-        )  # as channels_last lies in memory
+        # In the order in which channels_last lies in memory.
+        whole = pixels_BCHW[:, :, : rows * high, : columns * wide].permute(0, 2, 3, 1)
         patches = whole.reshape(count, rows, high, columns, wide, self.in_channels).transpose(2, 3)
         flat = self.weight.permute(0, 2, 3, 1).reshape(self.out_channels, -1)
         found = F.linear(patches.reshape(count, rows * columns, flat.shape[1]), flat, self.bias)
@@ -58,7 +57,5 @@ def quicken(clip: nn.Module) -> nn.Module:
                 for module in (part, *attentions):
                     module.batch_first = False
         if PatchProduct.fits(part):
-            part.__class__ = (
-                PatchProduct  # it keeps its name and its weights; a new module would have to be put in place
-            )
+            part.__class__ = PatchProduct  # in place, it keeps its name and its weights
     return clip

@@ -11,7 +11,7 @@ from reprog_kit.datasets import BenchmarkData
 from reprog_kit.evaluation import Evaluation
 from reprog_kit.files import write_rows
 from reprog_kit.grid import Grid, evaluated, plan_grid
-from reprog_kit.grid_cost import spoken, training_pictures
+from reprog_kit.grid_cost import training_pictures
 from reprog_kit.parameters import InputError
 from reprog_kit.results import score
 from reprog_kit.run_folders import Run
@@ -197,23 +197,6 @@ def test_the_plan_is_a_run_a_line(small):
     assert small(methods="zero_shot").describe().endswith("Nothing is left to run but the report.")
     again = small(methods="zero_shot", resume=False).describe()
     assert "again" in again and "0/1" in again
-
-
-@pytest.mark.parametrize(
-    ("seconds", "said"),
-    [
-        (None, "unknown"),
-        (0, "0 s"),
-        (0.2, "under 1 s"),
-        (99.4, "99 s"),
-        (100, "2 min"),
-        (5930, "99 min"),
-        (5999, "1 h 40 min"),
-        (7250, "2 h 01 min"),
-    ],
-)
-def test_durations_are_spoken(seconds, said):
-    assert spoken(seconds) == said
 
 
 def test_a_dry_run_prints_the_plan_and_writes_nothing(tmp_path, capsys, monkeypatch):
